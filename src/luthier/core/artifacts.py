@@ -1,0 +1,182 @@
+"""Artifacts: what each room hands on. `artifact.json`, written last and atomically, means "done"."""
+
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from luthier.core.errors import CheckpointError
+from luthier.core.files import write_atomic
+
+FILE = "artifact.json"
+AnswerKind = Literal["closed", "json", "free", "text"]
+"""A closed set of answers, JSON objects, free answers to a prompt, or text without a prompt."""
+
+
+class Artifact(BaseModel):
+    """The result of a room; `inputs_sha256` names what it was made from."""
+
+    model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
+
+    inputs_sha256: str = ""
+    """Hash of the room's spec and of the artifact it was given: the same hash means skip."""
+    seconds: float = 0.0
+    """How long the room worked."""
+
+    def write(self, folder: Path) -> Self:
+        """Write `artifact.json` into the room's folder, last of all, and return the artifact."""
+        write_atomic(folder / FILE, self.model_dump_json(indent=2) + "\n")
+        return self
+
+    @classmethod
+    def read(cls, folder: Path) -> Self | None:
+        """Return the finished artifact of a folder, or None where the room did not finish."""
+        path = folder / FILE
+        if not path.exists():
+            return None
+        try:
+            return cls.model_validate_json(path.read_text())
+        except ValidationError as error:
+            hint = "delete this folder and run again"
+            raise CheckpointError("this result cannot be read", where={"file": path}, why=str(error), hint=hint) from error
+
+
+class Base(Artifact):
+    """A base model on this disk, safe to load."""
+
+    name: str
+    """What the recipe called it."""
+    folder: Path
+    """Folder with config.json, safetensors and tokenizer files."""
+    weights_sha256: str
+    """Hash over the weight files."""
+    licence: str | None = None
+    """The licence its model card names, where there is one."""
+
+
+class Prepared(Artifact):
+    """Tokenised splits: `<folder>/examples/{train,validation,test}.arrow`."""
+
+    folder: Path
+    base: Base
+    format: str
+    """The recognised data format."""
+    rows: dict[str, int]
+    """Rows per split."""
+    target_tokens: int
+    """Tokens of the training split that carry loss."""
+    total_tokens: int
+    """Tokens of the training split."""
+    longest: int
+    """Tokens of the longest row kept, over all splits."""
+    labels: tuple[str, ...] = ()
+    """The closed set of answers, sorted; empty where answers are open."""
+    answer_kind: AnswerKind
+    data_sha256: str
+    """Hash over the source files' content."""
+    context_tokens: int
+    """The most tokens a row may have."""
+
+    def split(self, name: Literal["train", "validation", "test"]) -> Path:
+        """Return the Arrow file of one split."""
+        return self.folder / "examples" / f"{name}.arrow"
+
+
+class Trained(Artifact):
+    """A tuned model: adapter or full weights under `<folder>/weights`."""
+
+    folder: Path
+    prepared: Prepared
+    adapter: str
+    """Name of the adapter spec: `lora`, `full`, …"""
+    steps: int
+    """Optimiser updates done."""
+    best_step: int
+    """The step whose weights these are."""
+    train_loss: float
+    """Mean loss per target token over the last steps."""
+    validation_loss: float | None = None
+    """Validation loss of these weights; None without a validation split."""
+    base_validation_loss: float | None = None
+    """Validation loss of the untuned model on the same rows."""
+    trainable_parameters: int
+    total_parameters: int
+    tokens_per_second: float
+    """Real tokens (no pads, no repeats) trained per second of wall time."""
+    stopped: Literal["finished", "early"] = "finished"
+    weights_sha256: str = ""
+    """Hash over the saved weights."""
+
+    @property
+    def weights(self) -> Path:
+        """The folder of the best weights."""
+        return self.folder / "weights"
+
+
+class Estimate(BaseModel):
+    """A number with its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+    n: int
+
+
+class SystemResult(BaseModel):
+    """How one system (zero-shot, few-shot, tuned, …) answered the test split."""
+
+    name: str
+    metrics: dict[str, Estimate]
+    prompt_tokens: float
+    """Mean prompt tokens per request."""
+    latency_s: float
+    """Mean seconds per answer, batched."""
+    stops_share: float
+    """Share of answers that ended by themselves."""
+    confusion: dict[str, dict[str, int]] = Field(default_factory=dict)
+    """Counts by true label, then by answered label; `(other)` for answers outside the set."""
+
+
+class Comparison(BaseModel):
+    """A paired test of system a against system b on the same rows."""
+
+    a: str
+    b: str
+    metric: str
+    difference: float
+    low: float
+    high: float
+    p: float
+    verdict: str
+    """In words, with "no detectable difference" where that is what it is."""
+    won: int = 0
+    lost: int = 0
+
+
+class Report(Artifact):
+    """The evaluation: systems, paired comparisons, and where the readable reports lie."""
+
+    folder: Path
+    systems: list[SystemResult]
+    comparisons: list[Comparison]
+    primary_metric: str
+    test_rows: int
+    conclusion: str
+    """One or two sentences: was it worth it?"""
+
+
+class Exported(Artifact):
+    """A deployable model folder with its manifest of hashes."""
+
+    folder: Path
+    format: str
+    files: dict[str, str]
+    """SHA-256 by file name."""
+    bytes: int
+
+
+class Exports(Artifact):
+    """Everything the export room wrote for one run."""
+
+    folder: Path
+    exported: list[Exported]

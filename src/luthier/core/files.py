@@ -1,0 +1,96 @@
+"""Files that are whole or absent: atomic writes, durable folders, hashes."""
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from luthier.core.errors import ResourceError
+
+CHUNK_BYTES = 1 << 20
+
+
+def sha256_of(path: Path) -> str:
+    """Return the hex SHA-256 of a file, read in chunks."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(CHUNK_BYTES):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def sha256_of_json(value: object) -> str:
+    """Return the hex SHA-256 of a value's canonical JSON."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def fsync_path(path: Path) -> None:
+    """Flush a file or a folder to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def disk_errors(path: Path) -> Iterator[None]:
+    """Turn a full disk or a read-only folder into a ResourceError that names it."""
+    try:
+        yield
+    except OSError as error:
+        raise _explained(error, path) from error
+    except Exception as error:
+        # safetensors raises its own type, with the system's error only in the text.
+        if "os error 28" in str(error) or "No space left" in str(error):
+            raise _explained(OSError(errno.ENOSPC, str(error)), path) from error
+        raise
+
+
+def _explained(error: OSError, path: Path) -> ResourceError:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return ResourceError("the disk is full", where={"path": path}, hint="free some space, then go on with `--resume`")
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return ResourceError("cannot write here", where={"path": path}, why=error.strerror, hint="choose another folder with `--out`")
+    return ResourceError("cannot write", where={"path": path}, why=str(error))
+
+
+def write_atomic(path: Path, content: str | bytes) -> None:
+    """Write a file so that readers see either the old content or all of the new."""
+    data = content.encode() if isinstance(content, str) else content
+    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with disk_errors(path):
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with beside.open("wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(beside, path)
+            fsync_path(path.parent)
+        finally:
+            beside.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def whole_folder(path: Path) -> Iterator[Path]:
+    """Yield a folder beside `path`; on success it becomes `path`, on failure it vanishes."""
+    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with disk_errors(path):
+        shutil.rmtree(beside, ignore_errors=True)
+        beside.mkdir(parents=True)
+        try:
+            yield beside
+            for file in sorted(beside.rglob("*")):
+                fsync_path(file)
+            fsync_path(beside)
+            if path.exists():
+                shutil.rmtree(path)
+            os.replace(beside, path)
+            fsync_path(path.parent)
+        finally:
+            shutil.rmtree(beside, ignore_errors=True)

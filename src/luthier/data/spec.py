@@ -1,0 +1,43 @@
+"""What a recipe says about data."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from luthier.core.spec import Auto, Spec
+
+
+class SplitSpec(Spec):
+    """How rows are shared out; near-duplicates always land on one side."""
+
+    validation: float = Field(0.1, ge=0, lt=1)
+    """Share of rows held out to watch training."""
+    test: float = Field(0.1, ge=0, lt=1)
+    """Share of rows held out to measure the result; training never sees them."""
+
+
+class DataSpec(Spec):
+    """Where the rows are and what shape they have."""
+
+    path: str | tuple[str, ...]
+    """A file, several files, or a hub data set with an optional split (`org/name:train[:4096]`)."""
+    format: str = "auto"
+    """Shape of the rows; `auto` recognises it."""
+    text_template: str | None = None
+    """For rows with columns of any name: text with `{column}` fields; loss falls on what follows the last field's start."""
+    instruction: str | None = None
+    """For labelled text: the instruction before each text; a plain one that lists the labels is used when absent."""
+    validation_path: str | tuple[str, ...] | None = None
+    """Rows of its own for validation; then `split.validation` is not cut from `path`."""
+    test_path: str | tuple[str, ...] | None = None
+    """Rows of its own for the test; then `split.test` is not cut from `path`."""
+    split: SplitSpec = SplitSpec()
+    """Shares held out of `path`."""
+    max_tokens: Auto | int = "auto"
+    """Longest row in tokens; `auto` takes the longest row up to the model's context length."""
+    too_long: Literal["drop", "cut"] = "drop"
+    """What happens to longer rows: left out, or cut at the end (a cut answer teaches not to stop)."""
+    near_duplicates: float = Field(0.9, gt=0, le=1)
+    """Similarity from which two rows count as near-duplicates and stay in one split (1: equal text only)."""
+    unreadable_rows: Literal["stop", "skip"] = "stop"
+    """Whether a row that cannot be read stops the run, or is left out and listed in the card."""

@@ -1,0 +1,1 @@
+"""Examples: what every data format becomes, and the Arrow file that holds them."""

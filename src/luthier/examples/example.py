@@ -1,0 +1,68 @@
+"""Example: one row of data in the one shape that training, evaluation and chat share."""
+
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Role = Literal["system", "developer", "user", "assistant", "tool"]
+
+
+class Message(BaseModel):
+    """One turn of a conversation."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    role: Role
+    content: str = ""
+    weight: Literal[0, 1] = 1
+    """1 trains on this assistant turn, 0 leaves it as context; other roles never train."""
+    name: str | None = None
+    tool_calls: tuple[dict[str, Any], ...] = ()
+    tool_call_id: str | None = None
+
+
+class Segment(BaseModel):
+    """A piece of raw text, trained on or not, for data that no chat template wraps."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    text: str
+    target: bool
+
+
+class Example(BaseModel):
+    """Either a conversation (`messages`) or raw text (`segments`); never both."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    messages: tuple[Message, ...] = ()
+    tools: tuple[dict[str, Any], ...] = ()
+    segments: tuple[Segment, ...] = ()
+    label: str | None = None
+    """The answer, where the data names it as a label of a closed set."""
+    file: str = ""
+    row: int = Field(0, ge=0)
+    """Row number in `file` as a person counts: the line for JSONL, the record otherwise, from 1."""
+
+    @model_validator(mode="after")
+    def _one_shape(self) -> Self:
+        if bool(self.messages) == bool(self.segments):
+            raise ValueError("an example has either messages or segments")
+        return self
+
+    @property
+    def answer(self) -> str:
+        """The last trained text: what an evaluation compares with."""
+        if self.segments:
+            return "".join(segment.text for segment in self.segments if segment.target)
+        trained = [m.content for m in self.messages if m.role == "assistant" and m.weight]
+        return trained[-1] if trained else ""
+
+    @property
+    def context(self) -> "Example | None":
+        """The example up to its last trained turn, or None where nothing precedes it."""
+        if self.segments:
+            before = self.segments[: next(i for i, s in enumerate(self.segments) if s.target)]
+            return self.model_copy(update={"segments": before}) if before else None
+        last = max((i for i, m in enumerate(self.messages) if m.role == "assistant" and m.weight), default=0)
+        return self.model_copy(update={"messages": self.messages[:last]}) if last else None

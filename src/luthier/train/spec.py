@@ -1,0 +1,71 @@
+"""What a recipe says about training."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from luthier.core.spec import Auto, Spec
+from luthier.model.adapters.full import FullSpec
+from luthier.model.adapters.lora import LoraSpec
+from luthier.train.methods.sft.spec import SftSpec
+
+MethodSpec = SftSpec
+AdapterSpec = Annotated[LoraSpec | FullSpec, Field(discriminator="name")]
+
+
+class EarlyStopping(Spec):
+    """Stop when the validation loss no longer falls."""
+
+    patience: int = Field(3, ge=1)
+    """Validations in a row without improvement before training stops."""
+    min_delta: float = Field(0.0, ge=0)
+    """The least fall of the validation loss that counts as improvement."""
+
+
+class TrainSpec(Spec):
+    """How the model is tuned."""
+
+    method: MethodSpec = SftSpec()
+    """The loss, and the data it needs."""
+    adapter: AdapterSpec = LoraSpec()
+    """Which weights are trained."""
+    epochs: float | None = Field(None, gt=0)
+    """Passes over the training rows (3 when neither epochs nor steps is set)."""
+    steps: int | None = Field(None, gt=0)
+    """Optimiser updates; instead of epochs."""
+    batch_size: Auto | Annotated[int, Field(ge=1)] = "auto"
+    """Rows per optimiser update."""
+    micro_batch_tokens: Auto | Annotated[int, Field(ge=1)] = "auto"
+    """Tokens computed at once; changes speed and memory, never the result. `auto` follows the measured memory."""
+    learning_rate: Auto | Annotated[float, Field(gt=0)] = "auto"
+    """Peak learning rate."""
+    schedule: Literal["cosine", "linear", "constant"] = "cosine"
+    """How the learning rate falls after the warm-up."""
+    warmup: float = Field(0.1, ge=0, lt=1)
+    """Share of the steps in which the learning rate rises from zero."""
+    weight_decay: float = Field(0.0, ge=0)
+    """AdamW's decoupled weight decay."""
+    betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.9, 0.999)
+    """AdamW's decay rates of the first and second moment."""
+    max_grad_norm: float = Field(1.0, ge=0)
+    """Gradients are scaled down to this norm; 0 leaves them."""
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    """Arithmetic of the matrix products; `auto` takes what this hardware does fast. Trained weights stay fp32."""
+    gradient_checkpointing: Auto | bool = "auto"
+    """Recompute activations instead of keeping them; `auto` only where memory asks for it."""
+    fast_step: Auto | bool = "auto"
+    """Compute nothing twice: no pads, shared prefixes once, LM head only where there is loss. Same loss and gradients."""
+    compile: Auto | bool = "auto"
+    """Compile the element-wise kernels; `auto` where the run is long enough to repay it."""
+    checkpoint_every: Annotated[int, Field(ge=1)] | None = None
+    """Steps between checkpoints (a tenth of the run when unset); one is also kept on Ctrl-C."""
+    keep_checkpoints: int = Field(2, ge=1)
+    """How many checkpoints are kept."""
+    validate_every: Auto | Annotated[int, Field(ge=1)] = "auto"
+    """Steps between validations; `auto` makes about ten."""
+    early_stopping: EarlyStopping | None = None
+    """When to stop before the last step; needs a validation split."""
+    keep_best: bool = True
+    """Keep the weights with the lowest validation loss instead of the last."""
+    threads: Auto | Annotated[int, Field(ge=1)] = "auto"
+    """CPU threads; recorded, since another number gives other bits."""
