@@ -5,9 +5,9 @@ from typing import Literal
 from pydantic import Field
 
 from luthier.core.spec import Auto, Spec
+from luthier.score.names import MetricName
 
 BaselineName = Literal["zero-shot", "few-shot"]
-MetricName = Literal["accuracy", "macro_f1", "exact_match", "token_f1", "rouge_l", "chrf", "bleu", "json_valid", "field_f1", "perplexity"]
 
 
 class EvaluateSpec(Spec):

@@ -1,0 +1,1 @@
+"""Scoring: pure metrics on answers, intervals around them, and paired tests between systems."""
