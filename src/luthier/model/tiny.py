@@ -1,0 +1,123 @@
+"""Tiny random models of every tested family, and their tokenizer, built in code in milliseconds."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+from transformers import (
+    AutoModelForCausalLM,
+    Gemma3TextConfig,
+    GPT2Config,
+    LlamaConfig,
+    Phi3Config,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+    Qwen2Config,
+    Qwen3Config,
+)
+
+FAMILIES = ("llama", "qwen2", "qwen3", "gemma3", "phi3", "gpt2")
+HIDDEN = 32
+CONTEXT = 512
+SLIDING_WINDOW = 16
+SPECIALS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
+MERGES = ("h e", "i n", "e r", "a n", "o n", "r e", "s t", "Ġ t", "Ġ a", "Ġt he", "in g", "e n", "a t", "o r")
+
+# As SmolLM2's, which adds a system message of its own where there is none; with a place for tools besides.
+CHAT_TEMPLATE = """\
+{%- if messages[0]['role'] != 'system' %}{{ '<|im_start|>system\nYou are tiny.<|im_end|>\n' }}{% endif %}
+{%- if tools %}{{ '<|im_start|>tools\n' + (tools | tojson) + '<|im_end|>\n' }}{% endif %}
+{%- for message in messages %}
+{{- '<|im_start|>' + message['role'] + '\n' + message['content'] }}
+{%- for call in message['tool_calls'] or [] %}
+{{- '<tool_call>' + (call['function'] | tojson) + '</tool_call>' }}
+{%- endfor %}
+{{- '<|im_end|>\n' }}
+{%- endfor %}
+{%- if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"""
+
+
+def tiny_tokenizer() -> PreTrainedTokenizerFast:
+    """Return a byte-level BPE tokenizer with a ChatML template; pad and eos are both `<|im_end|>`."""
+    tokens = sorted(pre_tokenizers.ByteLevel.alphabet()) + [merge.replace(" ", "") for merge in MERGES]
+    vocabulary = {token: number for number, token in enumerate(tokens)}
+    merges = [(left, right) for left, right in (merge.split(" ") for merge in MERGES)]
+    backend = Tokenizer(models.BPE(vocab=vocabulary, merges=merges))
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = decoders.ByteLevel()
+    backend.add_special_tokens([AddedToken(token, special=True) for token in SPECIALS])
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=backend, eos_token="<|im_end|>", pad_token="<|im_end|>", model_max_length=CONTEXT
+    )
+    tokenizer.chat_template = CHAT_TEMPLATE
+    return tokenizer
+
+
+def _common(*, layers: int = 2) -> dict[str, object]:
+    return {
+        "vocab_size": len(tiny_tokenizer()),
+        "hidden_size": HIDDEN,
+        "intermediate_size": 2 * HIDDEN,
+        "num_hidden_layers": layers,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "max_position_embeddings": CONTEXT,
+        "bos_token_id": None,
+        "eos_token_id": tiny_tokenizer().eos_token_id,
+        "pad_token_id": tiny_tokenizer().pad_token_id,
+    }
+
+
+def _gemma3() -> PreTrainedConfig:
+    layer_types = ["sliding_attention", "full_attention", "sliding_attention"]
+    return Gemma3TextConfig(
+        **_common(layers=3),
+        head_dim=8,
+        query_pre_attn_scalar=8,
+        sliding_window=SLIDING_WINDOW,
+        layer_types=layer_types,
+        tie_word_embeddings=True,
+    )
+
+
+def _gpt2() -> PreTrainedConfig:
+    tokenizer = tiny_tokenizer()
+    return GPT2Config(
+        vocab_size=len(tokenizer),
+        n_embd=HIDDEN,
+        n_layer=2,
+        n_head=4,
+        n_positions=CONTEXT,
+        resid_pdrop=0.0,
+        embd_pdrop=0.0,
+        attn_pdrop=0.0,
+        bos_token_id=None,
+        eos_token_id=tokenizer.eos_token_id,
+    )
+
+
+CONFIGS: dict[str, Callable[[], PreTrainedConfig]] = {
+    "llama": lambda: LlamaConfig(**_common(), tie_word_embeddings=True),
+    "qwen2": lambda: Qwen2Config(**_common(), tie_word_embeddings=True),
+    "qwen3": lambda: Qwen3Config(**_common(), head_dim=8, tie_word_embeddings=True),
+    "gemma3": _gemma3,
+    "phi3": lambda: Phi3Config(**_common(), tie_word_embeddings=False),
+    "gpt2": _gpt2,
+}
+
+
+def tiny_model(family: str, *, seed: int = 0) -> PreTrainedModel:
+    """Return a random fp32 model of some 30 k parameters; the global random state stays as it was."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model = AutoModelForCausalLM.from_config(CONFIGS[family](), dtype=torch.float32)
+    return model.eval()
+
+
+def save_tiny(folder: Path, family: str, *, seed: int = 0) -> Path:
+    """Write a tiny model and its tokenizer as a model folder, and return the folder."""
+    tiny_model(family, seed=seed).save_pretrained(folder)
+    tiny_tokenizer().save_pretrained(folder)
+    return folder
