@@ -1,0 +1,84 @@
+"""Load a checked model folder: tokenizer, and weights in fp32 on the best device, ready to evaluate."""
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
+from transformers.modeling_utils import PreTrainedModel
+from transformers.tokenization_utils_base import PreTrainedTokenizerBase
+from transformers.utils import logging
+
+from luthier.core.errors import ModelError
+from luthier.model.checks import check_folder, context_length, read_json
+from luthier.model.device import torch_device
+
+__all__ = ["context_length", "load_model", "load_tokenizer"]
+
+# What the library raises on files that are damaged, or do not belong together.
+LOAD_ERRORS = (OSError, ValueError, LookupError, TypeError, AttributeError, RuntimeError, ImportError, SafetensorError)
+
+
+def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
+    """Return the folder's tokenizer; padding goes right, and its longest input is the model's context."""
+    has_code = "auto_map" in read_json(folder / "tokenizer_config.json")
+    kind = PreTrainedTokenizerFast if has_code else AutoTokenizer
+    try:
+        with quiet():
+            tokenizer = kind.from_pretrained(folder, local_files_only=True)
+    except Exception as error:  # noqa: BLE001  (the tokenizers library raises bare Exception)
+        raise ModelError(
+            "the model's tokenizer cannot be loaded", where={"folder": folder}, why=_first_line(error)
+        ) from error
+    tokenizer.padding_side = "right"
+    tokenizer.model_max_length = context_length(folder)
+    return tokenizer
+
+
+def load_model(folder: Path) -> PreTrainedModel:
+    """Return the folder's model in fp32, in eval mode, on the best device."""
+    check_folder(folder)
+    try:
+        with quiet():
+            model, info = AutoModelForCausalLM.from_pretrained(
+                folder,
+                config=AutoConfig.from_pretrained(folder, local_files_only=True),
+                dtype=torch.float32,
+                attn_implementation="sdpa",
+                use_safetensors=True,
+                local_files_only=True,
+                output_loading_info=True,
+            )
+    except LOAD_ERRORS as error:
+        raise ModelError("the model cannot be loaded", where={"folder": folder}, why=_first_line(error)) from error
+    _check_complete(info, folder)
+    return model.to(torch_device()).eval()
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Keep the library's own progress bars and warnings off the terminal; ours say what happens."""
+    bars, level = logging.is_progress_bar_enabled(), logging.get_verbosity()
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()
+
+
+def _check_complete(info: dict[str, object], folder: Path) -> None:
+    # The library fills what is missing with random numbers and goes on: a model that is silently broken.
+    for what in ("missing_keys", "mismatched_keys"):
+        names = sorted(str(name) for name in info[what])
+        if names:
+            why = f"{len(names)} tensors of the architecture are not in the files, {names[0]} first"
+            raise ModelError("the model's weights are incomplete", where={"folder": folder}, why=why)
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
