@@ -52,3 +52,8 @@ def metrics_for(kind: AnswerKind) -> tuple[MetricName, ...]:
 def lower_is_better(metric: str) -> bool:
     """Tell whether a smaller value of this metric is the better one."""
     return metric == "perplexity"
+
+
+def is_proportion(metric: str) -> bool:
+    """Tell whether a row scores either 0 or 1, so that the value is a share of rows."""
+    return metric in ("accuracy", "format_followed", "exact_match", "json_valid")

@@ -1,0 +1,34 @@
+"""The table of metrics: from a metric's name to its scores over answers."""
+
+from collections.abc import Callable, Sequence
+
+from luthier.score import closed, structured, text
+from luthier.score.names import AnswerMetric
+from luthier.score.scores import Scores, mean_scores
+
+
+def score(
+    metric: AnswerMetric, answers: Sequence[str], references: Sequence[str], labels: Sequence[str] = ()
+) -> Scores:
+    """Score answers against their references, row by row; `labels` is the closed set, where there is one."""
+    if metric in _CLOSED:
+        return _CLOSED[metric](answers, references, labels)
+    if metric in _CORPUS:
+        return _CORPUS[metric](answers, references)
+    one = _PER_ROW[metric]
+    return mean_scores(metric, [one(answer, reference) for answer, reference in zip(answers, references, strict=True)])
+
+
+_CLOSED: dict[AnswerMetric, Callable[[Sequence[str], Sequence[str], Sequence[str]], Scores]] = {
+    "accuracy": closed.accuracy,
+    "macro_f1": closed.macro_f1,
+    "format_followed": closed.format_followed,
+}
+_CORPUS: dict[AnswerMetric, Callable[[Sequence[str], Sequence[str]], Scores]] = {"bleu": text.bleu, "chrf": text.chrf}
+_PER_ROW: dict[AnswerMetric, Callable[[str, str], float]] = {
+    "exact_match": text.exact_match,
+    "token_f1": text.token_f1,
+    "rouge_l": text.rouge_l,
+    "json_valid": structured.json_valid,
+    "field_f1": structured.field_f1,
+}
