@@ -30,6 +30,8 @@ class Encoded:
     targets: list[bool]
     prompt_tokens: int
     """How many leading ids a request would send before the last answer."""
+    only_last: bool = False
+    """Earlier answers are rendered differently as history, so only the last one could be trained."""
 
 
 class SplitWriter:

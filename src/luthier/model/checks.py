@@ -1,4 +1,4 @@
-"""What a model folder must be before anything in it is opened: safetensors, a known architecture, no code of its own."""
+"""What a model folder must be before anything in it is opened: safetensors, a known kind, no code of its own."""
 
 import json
 from pathlib import Path

@@ -28,7 +28,7 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     try:
         with quiet():
             tokenizer = kind.from_pretrained(folder, local_files_only=True)
-    except Exception as error:  # noqa: BLE001  (the tokenizers library raises bare Exception)
+    except Exception as error:  # the tokenizers library raises no other type
         raise ModelError(
             "the model's tokenizer cannot be loaded", where={"folder": folder}, why=_first_line(error)
         ) from error

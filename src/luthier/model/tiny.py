@@ -30,7 +30,7 @@ CHAT_TEMPLATE = """\
 {%- if messages[0]['role'] != 'system' %}{{ '<|im_start|>system\nYou are tiny.<|im_end|>\n' }}{% endif %}
 {%- if tools %}{{ '<|im_start|>tools\n' + (tools | tojson) + '<|im_end|>\n' }}{% endif %}
 {%- for message in messages %}
-{{- '<|im_start|>' + message['role'] + '\n' + message['content'] }}
+{{- '<|im_start|>' + ('observation' if message['role'] == 'tool' else message['role']) + '\n' + message['content'] }}
 {%- for call in message['tool_calls'] or [] %}
 {{- '<tool_call>' + (call['function'] | tojson) + '</tool_call>' }}
 {%- endfor %}
@@ -48,8 +48,9 @@ def tiny_tokenizer() -> PreTrainedTokenizerFast:
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     backend.decoder = decoders.ByteLevel()
     backend.add_special_tokens([AddedToken(token, special=True) for token in SPECIALS])
+    end = SPECIALS[-1]
     tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=backend, eos_token="<|im_end|>", pad_token="<|im_end|>", model_max_length=CONTEXT
+        tokenizer_object=backend, eos_token=end, pad_token=end, model_max_length=CONTEXT
     )
     tokenizer.chat_template = CHAT_TEMPLATE
     return tokenizer
