@@ -3,18 +3,30 @@
 import ast
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 from tests.laws.source import ROOT, SOURCE, at, clean_environment, imports_of, source_files, tree_of
 
 HEAVY = {"torch", "transformers", "peft", "datasets", "accelerate", "trl"}
-COLD_FOLDERS = ("core", "jobs", "cli", "score", "examples")
+COLD_FOLDERS = ("core", "recipe_io", "jobs", "cli", "score", "examples")
 
 
 def test_floors_hold() -> None:
     command = [str(Path(sys.executable).with_name("lint-imports")), "--no-cache"]
     checked = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=clean_environment())
     assert checked.returncode == 0, checked.stdout + checked.stderr
+
+
+def test_every_part_of_the_package_stands_on_a_floor() -> None:
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"]
+    layers = settings["contracts"][0]["layers"]
+    floors = {name.strip().removeprefix("luthier.") for layer in layers for name in layer.split("|")}
+    parts = {path.stem if path.suffix == ".py" else path.name for path in SOURCE.iterdir()}
+    parts = {part for part in parts if not part.startswith("_")}
+    assert parts == floors, (
+        f"without a floor in pyproject.toml: {parts - floors}; floors without a part: {floors - parts}"
+    )
 
 
 def is_cold(path: Path) -> bool:
