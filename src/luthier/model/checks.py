@@ -14,6 +14,7 @@ WEIGHTS = "model.safetensors"
 # library, such as `_attn_implementation_internal`, which fetched and ran code (CVE-2026-4372).
 KNOWN_PRIVATE_KEYS = {
     "_name_or_path",
+    "_model_name_or_path",
     "_commit_hash",
     "_attn_implementation_autoset",
     "_flash_attn_2_enabled",
@@ -39,12 +40,17 @@ def read_json(path: Path) -> dict[str, Any]:
 
 def check_folder(folder: Path) -> None:
     """Refuse a folder that is no causal language model in safetensors, or that could run code."""
+    check_config(folder)
+    _check_weights(folder)
+
+
+def check_config(folder: Path) -> None:
+    """Refuse by its small files alone a model that could run code, or is no causal language model."""
     if not (folder / "config.json").exists():
         raise _no_config(folder)
     config = read_json(folder / "config.json")
     _check_keys(config, folder)
     _check_architecture(config, folder)
-    _check_weights(folder)
     _check_tokenizer(folder)
 
 

@@ -53,7 +53,7 @@ def load_model(folder: Path) -> PreTrainedModel:
             )
     except LOAD_ERRORS as error:
         raise ModelError("the model cannot be loaded", where={"folder": folder}, why=_first_line(error)) from error
-    _check_complete(info, folder)
+    check_complete(info, folder)
     return model.to(torch_device()).eval()
 
 
@@ -71,13 +71,13 @@ def quiet() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
-def _check_complete(info: dict[str, object], folder: Path) -> None:
-    # The library fills what is missing with random numbers and goes on: a model that is silently broken.
+def check_complete(info: dict[str, object], source: Path) -> None:
+    """Refuse a model with missing weights: the library fills them with random numbers and goes on."""
     for what in ("missing_keys", "mismatched_keys"):
         names = sorted(str(name) for name in info[what])
         if names:
             why = f"{len(names)} tensors of the architecture are not in the files, {names[0]} first"
-            raise ModelError("the model's weights are incomplete", where={"folder": folder}, why=why)
+            raise ModelError("the model's weights are incomplete", where={"model": source}, why=why)
 
 
 def _first_line(error: BaseException) -> str:

