@@ -8,7 +8,15 @@ from pathlib import Path
 from tests.laws.source import clean_environment, module_names
 
 HEAVY = ("torch", "transformers", "peft", "datasets", "accelerate", "sklearn", "matplotlib", "tensorboard")
-COLD = ("luthier.core", "luthier.recipe_io", "luthier.jobs", "luthier.cli", "luthier.score", "luthier.examples")
+COLD = (
+    "luthier.core",
+    "luthier.recipe_io",
+    "luthier.advise",
+    "luthier.jobs",
+    "luthier.cli",
+    "luthier.score",
+    "luthier.examples",
+)
 NO_ARROW = ("luthier.core", "luthier.cli", "luthier.recipe")
 LUTHIER = str(Path(sys.executable).with_name("luthier"))
 
