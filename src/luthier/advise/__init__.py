@@ -1,0 +1,1 @@
+"""Advice: from facts about data, model and machine to values for every open field, each with its reason."""

@@ -1,0 +1,60 @@
+"""Advice on reading the data and measuring the result."""
+
+import math
+
+from luthier.advise.facts import Facts
+from luthier.recipe import Advice, Recipe
+from luthier.score.names import metrics_for
+
+FEWEST_SHOTS = 4
+SHOTS_PER_LABEL = 2
+MARGIN = 1.25
+UNSEEN_MARGIN = 2.0
+"""Where only the first rows were looked at, a longer answer may still come."""
+LEAST_NEW_TOKENS = 16
+KINDS = {
+    "closed": "the answers are a closed set of labels",
+    "json": "the answers are JSON objects",
+    "free": "the answers are free text",
+    "text": "there is only text, no prompt",
+}
+
+
+def data_format(recipe: Recipe, facts: Facts) -> Advice:
+    """The format that the first rows have."""
+    return Advice(path="data.format", value=facts.data.format, because="recognised by the shape of the rows")
+
+
+def max_tokens(recipe: Recipe, facts: Facts) -> Advice:
+    """The model's context length: no row is cut that need not be."""
+    context, longest = facts.model.context_tokens, facts.data.longest_tokens
+    seen = "longest row" if facts.data.complete else "longest row looked at"
+    because = f"the model's context length; the {seen} has {longest:,} tokens"
+    return Advice(path="data.max_tokens", value=context, because=because)
+
+
+def metrics(recipe: Recipe, facts: Facts) -> Advice:
+    """By the kind of answer."""
+    kind = facts.data.answer_kind
+    return Advice(path="evaluate.metrics", value=metrics_for(kind), because=KINDS[kind])
+
+
+def shots(recipe: Recipe, facts: Facts) -> Advice:
+    """Two per label and at least four, as far as half of the context allows."""
+    labels = facts.data.labels
+    wanted = max(FEWEST_SHOTS, SHOTS_PER_LABEL * labels)
+    room = int(facts.model.context_tokens / 2 / max(1.0, facts.data.mean_tokens))
+    value = max(0, min(wanted, room))
+    because = f"two for each of {labels} labels, at least {FEWEST_SHOTS}" if labels else f"{FEWEST_SHOTS} examples"
+    if value < wanted:
+        because = f"as many rows of {facts.data.mean_tokens:.0f} tokens as half of the context holds"
+    return Advice(path="evaluate.shots", value=value, because=because)
+
+
+def max_new_tokens(recipe: Recipe, facts: Facts) -> Advice:
+    """The longest answer and a margin."""
+    longest = facts.data.longest_answer_tokens
+    wanted = math.ceil(longest * (MARGIN if facts.data.complete else UNSEEN_MARGIN))
+    value = min(max(LEAST_NEW_TOKENS, wanted), facts.model.context_tokens)
+    because = f"the longest answer has {longest:,} tokens, and a margin"
+    return Advice(path="evaluate.max_new_tokens", value=value, because=because)

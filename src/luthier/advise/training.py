@@ -1,0 +1,84 @@
+"""Advice on the optimisation: how long, how many rows at once, how fast."""
+
+import math
+
+from luthier.advise.facts import Facts
+from luthier.recipe import Advice, Recipe
+
+EPOCHS = 3.0
+FEWEST_UPDATES = 50
+BATCH_SIZES = (32, 16, 8)
+USUAL_BATCH = 16
+CHECKS_PER_RUN = 10
+
+# Smaller models take, and need, larger steps; an adapter takes ten times what all weights take.
+LEARNING_RATES = ((0.3e9, 5e-4), (1e9, 3e-4), (4e9, 2e-4), (math.inf, 1e-4))
+FULL_SHARE = 0.1
+
+
+def epochs(recipe: Recipe, facts: Facts) -> Advice:
+    """Three passes: enough for a small set, few enough not to learn it by heart."""
+    return Advice(path="train.epochs", value=EPOCHS, because="neither epochs nor steps is set")
+
+
+def batch_size(recipe: Recipe, facts: Facts) -> Advice:
+    """The largest usual batch that still makes enough updates."""
+    rows, passes = facts.data.rows, recipe.train.epochs
+    if passes is None:
+        size = max(1, min(USUAL_BATCH, rows))
+        return Advice(path="train.batch_size", value=size, because="usual where the steps are set")
+    fitting = [size for size in BATCH_SIZES if rows * passes / size >= FEWEST_UPDATES]
+    size = max(1, min(fitting[0] if fitting else BATCH_SIZES[-1], rows))
+    updates = math.ceil(rows * passes / size)
+    because = f"about {rows:,} training rows and {passes:g} epochs make {updates:,} updates"
+    return Advice(path="train.batch_size", value=size, because=because)
+
+
+def learning_rate(recipe: Recipe, facts: Facts) -> Advice:
+    """By size of the model, a tenth of it when all weights train."""
+    parameters = facts.model.parameters
+    rate = next(rate for limit, rate in LEARNING_RATES if parameters < limit)
+    full = recipe.train.adapter.name == "full"
+    value = float(f"{rate * FULL_SHARE:.0e}") if full else rate
+    what = "all weights of a model" if full else "an adapter on a model"
+    because = f"usual for {what} of {_size(parameters)} parameters"
+    return Advice(path="train.learning_rate", value=value, because=because)
+
+
+def checkpoint_every(recipe: Recipe, facts: Facts) -> Advice:
+    """A tenth of the run."""
+    steps = predicted_steps(recipe, facts)
+    because = f"a tenth of about {steps:,} steps"
+    return Advice(path="train.checkpoint_every", value=max(1, steps // CHECKS_PER_RUN), because=because)
+
+
+def validate_every(recipe: Recipe, facts: Facts) -> Advice:
+    """A tenth of the run."""
+    steps = predicted_steps(recipe, facts)
+    because = f"a tenth of about {steps:,} steps" if facts.data.has_validation else "there are no validation rows"
+    return Advice(path="train.validate_every", value=max(1, steps // CHECKS_PER_RUN), because=because)
+
+
+def alpha(recipe: Recipe, facts: Facts) -> Advice:
+    """Twice the rank."""
+    rank = getattr(recipe.train.adapter, "r", 0)
+    return Advice(path="train.adapter.alpha", value=2.0 * rank, because=f"twice the rank of {rank}")
+
+
+def target_modules(recipe: Recipe, facts: Facts) -> Advice:
+    """Every linear layer but the LM head."""
+    because = "every linear layer but the LM head"
+    return Advice(path="train.adapter.target_modules", value=facts.model.linear_layers, because=because)
+
+
+def predicted_steps(recipe: Recipe, facts: Facts) -> int:
+    """Return how many updates the run will make, as far as the rows are known."""
+    train = recipe.train
+    if train.steps is not None:
+        return train.steps
+    size = facts.data.rows if train.batch_size == "auto" else train.batch_size
+    return max(1, math.ceil((train.epochs or EPOCHS) * facts.data.rows / max(1, size)))
+
+
+def _size(parameters: int) -> str:
+    return f"{parameters / 1e9:.1f} B" if parameters >= 1e9 else f"{parameters / 1e6:.3g} M"

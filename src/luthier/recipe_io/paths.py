@@ -1,0 +1,42 @@
+"""Paths in a recipe count from the recipe's folder, so that it can be run from anywhere."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+from luthier.core.yaml import Where
+
+PATH_FIELDS: tuple[Where, ...] = (
+    ("base_model",),
+    ("data", "path"),
+    ("data", "validation_path"),
+    ("data", "test_path"),
+)
+FILE_ENDING = re.compile(r"\.(jsonl|json|csv|tsv|parquet|txt|gguf|gz)$", re.IGNORECASE)
+
+
+def absolute_paths(value: dict[str, Any], *, folder: Path, from_here: set[Where]) -> dict[str, Any]:
+    """Return the recipe with paths made absolute: from `folder`, or from here where `--set` gave them."""
+    value = dict(value)
+    for path in PATH_FIELDS:
+        start = Path.cwd() if path in from_here or path[:1] in from_here else folder
+        parent = value
+        if len(path) == 2:
+            block = value.get(path[0])
+            if not isinstance(block, dict):
+                continue
+            parent = value[path[0]] = dict(block)
+        if path[-1] in parent:
+            parent[path[-1]] = _absolute(parent[path[-1]], start)
+    return value
+
+
+def _absolute(entry: Any, folder: Path) -> Any:
+    if isinstance(entry, list):
+        return [_absolute(part, folder) for part in entry]
+    if not isinstance(entry, str) or not entry:
+        return entry
+    written = Path(entry).expanduser()
+    if (folder / written).exists() or FILE_ENDING.search(entry) or entry.startswith((".", "~", "/")):
+        return str((folder / written).resolve())
+    return entry

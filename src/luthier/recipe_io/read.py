@@ -1,0 +1,157 @@
+"""Read a recipe file: YAML and `--set` values become a checked Recipe, or one error with its line."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from luthier.core.errors import RecipeError
+from luthier.core.yaml import Document, Where, parse_yaml, read_yaml, write_yaml
+from luthier.recipe import Plan, Recipe
+from luthier.recipe_io.explain import Problem, dotted, explain, known_path, located
+from luthier.recipe_io.paths import absolute_paths
+
+# A word in place of a block stands for the block that has only this key.
+SHORT_FORMS: tuple[tuple[Where, str], ...] = (
+    (("data",), "path"),
+    (("train", "method"), "name"),
+    (("train", "adapter"), "name"),
+)
+# Options of an adapter without its name mean the default adapter.
+DEFAULT_ADAPTER = "lora"
+
+TWO_LENGTHS = Problem(
+    ("train", "steps"),
+    "epochs and steps are both set",
+    hint="keep one of them: epochs count passes over the data, steps count updates",
+)
+NOTHING_TO_WATCH = Problem(
+    ("train", "early_stopping"),
+    "early stopping has no validation rows to watch",
+    hint="set `data.split.validation` to 0.1, or name `data.validation_path`",
+)
+NOTHING_TO_MEASURE = Problem(
+    ("evaluate",),
+    "there are no test rows to measure",
+    hint="set `data.split.test` to 0.1, name `data.test_path`, or write `evaluate: null`",
+)
+NOTHING_TO_TRAIN = Problem(
+    ("data", "split"),
+    "the held-out shares leave no rows to train on",
+    hint="let `validation` and `test` add up to less than 1",
+)
+NO_ADAPTER = Problem(
+    ("export",),
+    "there is no adapter to export: `full` trains all weights",
+    hint="write `export: [merged]`, or train with `adapter: lora`",
+)
+
+
+def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
+    """Return the recipe in a file, changed by `a.b=value` words; a Plan where the file is one."""
+    document = read_yaml(path)
+    return _parsed(document, path, overrides)
+
+
+def _parsed(document: Document, path: Path, overrides: Sequence[str]) -> Recipe:
+    value = document.value
+    if not isinstance(value, dict):
+        why = "it has no keys such as `data:` and `train:`"
+        hint = "`luthier init --data FILE` writes a recipe"
+        raise RecipeError("this is not a recipe", where={"file": path}, why=why, hint=hint)
+    value = _long_forms(value)
+    set_words: dict[Where, str] = {}
+    for override in overrides:
+        set_words[_override(value, override)] = override
+        value = _long_forms(value)
+    kind = Plan if "reasons" in value else Recipe
+    if kind is Plan and set_words:
+        value["reasons"] = _still_true(value["reasons"], set_words)
+    value = absolute_paths(value, folder=path.resolve().parent, from_here=set(set_words))
+    try:
+        # Strict JSON takes a list for a tuple, but neither text for a number nor a word for true or false.
+        recipe = kind.model_validate_json(json.dumps(value), strict=True)
+    except ValidationError as error:
+        raise explain(error, kind, document=document, file=path, set_words=set_words) from error
+    if problems := _contradictions(recipe):
+        raise located(problems, document=document, file=path, set_words=set_words)
+    return recipe
+
+
+def _still_true(reasons: Any, set_words: dict[Where, str]) -> Any:
+    """Drop the reasons of values that `--set` has replaced."""
+    paths = {".".join(map(str, path)) for path in set_words}
+    if not isinstance(reasons, list):
+        return reasons
+    return [reason for reason in reasons if not (isinstance(reason, dict) and reason.get("path") in paths)]
+
+
+def _long_forms(value: dict[str, Any]) -> dict[str, Any]:
+    for path, key in SHORT_FORMS:
+        parent = _parent(value, path)
+        if parent is not None and isinstance(parent.get(path[-1]), str | list):
+            parent[path[-1]] = {key: parent[path[-1]]}
+    train = value.get("train")
+    adapter = train.get("adapter") if isinstance(train, dict) else None
+    if isinstance(adapter, dict):
+        adapter.setdefault("name", DEFAULT_ADAPTER)
+    if isinstance(value.get("export"), str):
+        value["export"] = [value["export"]]
+    return value
+
+
+def _parent(value: dict[str, Any], path: Where) -> dict[str, Any] | None:
+    for part in path[:-1]:
+        inner = value.get(str(part))
+        if not isinstance(inner, dict):
+            return None
+        value = inner
+    return value
+
+
+def _override(value: dict[str, Any], override: str) -> Where:
+    """Put the value of `a.b=value` into the recipe and return its path."""
+    dotted, equals, text = override.partition("=")
+    if not equals or not dotted.strip():
+        why = f"`{override}` has no `=`"
+        raise RecipeError(
+            "--set needs a path and a value", why=why, hint="for example `--set train.learning_rate=1e-4`"
+        )
+    path = known_path(dotted.strip(), override)
+    for part in path[:-1]:
+        if not isinstance(value.get(part), dict):
+            value[part] = {}
+        value = value[part]
+    value[path[-1]] = parse_yaml(text, name=f"--set {override}").value
+    return path
+
+
+def check_recipe(recipe: Recipe) -> None:
+    """Refuse what each field allows alone but not together."""
+    for problem in _contradictions(recipe):
+        raise RecipeError(problem.what, where={"field": dotted(problem.path)}, hint=problem.hint)
+
+
+def _contradictions(recipe: Recipe) -> list[Problem]:
+    train, data, split = recipe.train, recipe.data, recipe.data.split
+    validation = 0 if data.validation_path else split.validation
+    test = 0 if data.test_path else split.test
+    has_validation, has_test = validation or data.validation_path, test or data.test_path
+    wrong = {
+        TWO_LENGTHS: train.epochs is not None and train.steps is not None,
+        NOTHING_TO_WATCH: train.early_stopping is not None and not has_validation,
+        NOTHING_TO_MEASURE: recipe.evaluate is not None and not has_test,
+        NOTHING_TO_TRAIN: validation + test >= 1,
+        NO_ADAPTER: "adapter" in recipe.export and train.adapter.name == "full",
+    }
+    return [problem for problem, is_wrong in wrong.items() if is_wrong]
+
+
+def recipe_yaml(recipe: Recipe, comments: dict[Where, str] | None = None) -> str:
+    """Return a recipe as YAML that `load_recipe` reads back to the same recipe."""
+    value = recipe.model_dump(mode="json")
+    if isinstance(recipe, Plan):
+        value["reasons"] = [reason.model_dump(exclude_defaults=True) for reason in recipe.reasons]
+    return write_yaml(value, comments)
