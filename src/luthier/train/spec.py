@@ -54,7 +54,7 @@ class TrainSpec(Spec):
     gradient_checkpointing: Auto | bool = "auto"
     """Recompute activations instead of keeping them; `auto` only where memory asks for it."""
     fast_step: Auto | bool = "auto"
-    """Compute nothing twice: no pads, shared prefixes once, LM head only where there is loss. Same loss and gradients."""
+    """Compute nothing twice: no pads, shared prefixes once, LM head only where there is loss. Same result."""
     compile: Auto | bool = "auto"
     """Compile the element-wise kernels; `auto` where the run is long enough to repay it."""
     checkpoint_every: Annotated[int, Field(ge=1)] | None = None

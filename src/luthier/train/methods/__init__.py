@@ -1,0 +1,1 @@
+"""Methods: each a Spec and the loss it builds."""

@@ -1,0 +1,56 @@
+"""LM head and cross-entropy in chunks: logits exist for one chunk at a time and are never kept.
+
+The idea of computing the gradient in the forward pass is Liger Kernel's fused linear cross-entropy (arXiv:2410.10989).
+"""
+
+import torch
+
+CHUNK_ROWS = 256
+"""Hidden rows per chunk: 256 x 49,152 logits in fp32 are 50 MB."""
+
+
+class _LinearCrossEntropy(torch.autograd.Function):
+    """Sum over rows of -log softmax(hidden @ weight.T + bias)[target]."""
+
+    @staticmethod
+    def forward(
+        ctx, hidden_MC: torch.Tensor, weight_VC: torch.Tensor, bias_V: torch.Tensor | None, targets_M: torch.Tensor
+    ) -> torch.Tensor:
+        needs_hidden, needs_weight, needs_bias = ctx.needs_input_grad[:3]
+        grad_hidden = torch.empty_like(hidden_MC) if needs_hidden else None
+        grad_weight = torch.zeros_like(weight_VC) if needs_weight else None
+        grad_bias = torch.zeros_like(bias_V) if needs_bias else None
+        total = hidden_MC.new_zeros((), dtype=torch.float32)
+
+        for start in range(0, len(hidden_MC), CHUNK_ROWS):
+            rows = slice(start, start + CHUNK_ROWS)
+            logits = torch.nn.functional.linear(hidden_MC[rows], weight_VC, bias_V).float()
+            log_z = torch.logsumexp(logits, dim=-1, keepdim=True)
+            target = targets_M[rows].unsqueeze(1)
+            total += (log_z - logits.gather(1, target)).sum()
+
+            # d loss / d logits is softmax - onehot; the probabilities replace the logits in place.
+            if needs_hidden or needs_weight or needs_bias:
+                grad = logits.sub_(log_z).exp_()
+                grad.scatter_add_(1, target, torch.full_like(target, -1, dtype=grad.dtype))
+                grad = grad.to(weight_VC.dtype)
+                if grad_hidden is not None:
+                    torch.mm(grad, weight_VC, out=grad_hidden[rows])
+                if grad_weight is not None:
+                    grad_weight.addmm_(grad.T, hidden_MC[rows])
+                if grad_bias is not None:
+                    grad_bias += grad.sum(0)
+
+        ctx.save_for_backward(*(g for g in (grad_hidden, grad_weight, grad_bias) if g is not None))
+        return total
+
+    @staticmethod
+    def backward(ctx, grad_total: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        kept = iter(ctx.saved_tensors)
+        grads = [next(kept) * grad_total if needed else None for needed in ctx.needs_input_grad[:3]]
+        return (*grads, None)
+
+
+def linear_cross_entropy(hidden_MC: torch.Tensor, head: torch.nn.Linear, targets_M: torch.Tensor) -> torch.Tensor:
+    """Return the summed cross-entropy in nats of M targets, given their hidden states (M, C) and the LM head."""
+    return _LinearCrossEntropy.apply(hidden_MC, head.weight, head.bias, targets_M)

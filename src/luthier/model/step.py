@@ -1,0 +1,101 @@
+"""The two ways to compute the loss of rows: plainly, and with nothing computed twice. Both give the same numbers."""
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import torch
+from torch.nn.functional import cross_entropy
+
+from luthier.examples.store import Encoded
+from luthier.model.adapter import causal_lm
+from luthier.model.attention import NAME, LayoutAttention
+from luthier.model.head import linear_cross_entropy
+from luthier.model.layout import build_layout
+
+Precision = Literal["fp32", "bf16", "fp16"]
+_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+LOGIT_CHANGES = ("final_logit_softcapping", "logit_scale", "logits_scaling")
+"""Config fields of models that change their logits after the LM head; the fused head does not know them."""
+
+
+@dataclass(frozen=True)
+class TargetLoss:
+    """Cross-entropy summed over target tokens, in nats, and how many there are."""
+
+    total: torch.Tensor
+    tokens: int
+
+
+class StepModel(Protocol):
+    """A model that can price rows; methods build their loss on it."""
+
+    def target_loss(self, rows: Sequence[Encoded]) -> TargetLoss:
+        """Return the summed loss of the rows' target tokens, with gradients."""
+        ...
+
+
+class PlainStep:
+    """Pad, run the whole model, take the logits everywhere: the reference."""
+
+    def __init__(self, model: torch.nn.Module, *, precision: Precision = "fp32") -> None:
+        self.model = model
+        self.precision = precision
+
+    def target_loss(self, rows: Sequence[Encoded]) -> TargetLoss:
+        """Return the summed loss of the rows' target tokens, with gradients."""
+        device = next(self.model.parameters()).device
+        longest = max(len(row.ids) for row in rows)
+        ids = torch.zeros(len(rows), longest, dtype=torch.long)
+        seen = torch.zeros(len(rows), longest, dtype=torch.long)
+        labels = torch.full((len(rows), longest), -100)
+        for i, row in enumerate(rows):
+            ids[i, : len(row.ids)] = torch.tensor(row.ids)
+            seen[i, : len(row.ids)] = 1
+            labels[i, : len(row.ids)] = torch.tensor(row.ids).masked_fill(~torch.tensor(row.targets), -100)
+
+        with autocast(device, self.precision):
+            logits = self.model(input_ids=ids.to(device), attention_mask=seen.to(device), use_cache=False).logits
+        labels = labels[:, 1:].to(device)
+        loss = cross_entropy(logits[:, :-1].float().flatten(0, 1), labels.flatten(), reduction="sum")
+        return TargetLoss(loss, int((labels != -100).sum()))
+
+
+class FastStep:
+    """One flat sequence, shared prefixes once, LM head only where there is loss."""
+
+    def __init__(self, model: torch.nn.Module, *, precision: Precision = "fp32", share: bool = True) -> None:
+        self.model = model
+        self.precision = precision
+        self.share = share
+        causal_lm(model).set_attn_implementation(NAME)
+
+    def target_loss(self, rows: Sequence[Encoded]) -> TargetLoss:
+        """Return the summed loss of the rows' target tokens, with gradients."""
+        lm = causal_lm(self.model)
+        device = next(lm.parameters()).device
+        layout = build_layout(rows, share=self.share)
+        attention = LayoutAttention(layout, device)
+        ids, positions = (torch.from_numpy(array).to(device)[None] for array in (layout.ids, layout.positions))
+
+        with autocast(device, self.precision):
+            states = lm.base_model(input_ids=ids, position_ids=positions, use_cache=False, layout=attention)
+            hidden = states.last_hidden_state[0, torch.from_numpy(layout.hidden_index).to(device)]
+            targets = torch.from_numpy(layout.target_ids).to(device)
+            loss = linear_cross_entropy(hidden, lm.get_output_embeddings(), targets)
+        return TargetLoss(loss, len(layout.target_ids))
+
+
+def why_plain(model: torch.nn.Module) -> str | None:
+    """Return why this model cannot take the fast step, or None where it can."""
+    config = causal_lm(model).config
+    changed = [name for name in LOGIT_CHANGES if getattr(config, name, None) not in (None, 0, 1, 1.0)]
+    if changed:
+        return f"its config sets {', '.join(changed)}, which changes the logits after the LM head"
+    return None
+
+
+def autocast(device: torch.device, precision: Precision) -> AbstractContextManager[None]:
+    """Return the context in which matrix products run in the given precision."""
+    return torch.autocast(device.type, _DTYPES[precision], enabled=precision != "fp32")

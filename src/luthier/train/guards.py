@@ -1,0 +1,90 @@
+"""Guards against failures that leave the loss looking normal."""
+
+from collections.abc import Sequence
+
+import torch
+
+from luthier.core.errors import TrainingError
+from luthier.core.events import Emit, Event
+from luthier.core.files import sha256_of_json
+from luthier.examples.store import Encoded
+from luthier.model.adapter import causal_lm
+from luthier.model.step import PlainStep, Precision, StepModel
+
+FEW_TARGETS = 0.005
+"""A smaller share of target tokens is hardly ever meant."""
+TOLERANCE = {"fp32": 1e-4, "bf16": 3e-2, "fp16": 1e-2}
+"""Relative difference of losses that arithmetic alone may cause."""
+
+
+class Fingerprint:
+    """Checksums of all weights, taken before training and compared after it."""
+
+    def __init__(self, model: torch.nn.Module) -> None:
+        self.sums = {name: _checksum(weight) for name, weight in model.named_parameters()}
+        self.trained = {name for name, weight in model.named_parameters() if weight.requires_grad}
+
+    def check(self, model: torch.nn.Module) -> None:
+        """Raise TrainingError unless every trained tensor moved and nothing else did."""
+        moved = {name for name, weight in model.named_parameters() if _checksum(weight) != self.sums[name]}
+        still, stray = sorted(self.trained - moved), sorted(moved - self.trained)
+        if stray:
+            raise TrainingError(
+                "frozen weights have changed", where={"tensor": stray[0]}, why=f"{len(stray)} tensors in all"
+            )
+        if still:
+            raise TrainingError(
+                "weights that should train did not move",
+                where={"tensor": still[0]},
+                why=f"{len(still)} of {len(self.trained)} trained tensors",
+                hint="check `train.adapter.target_modules`, and that the learning rate is not vanishing",
+            )
+
+
+def _checksum(weight: torch.Tensor) -> int:
+    """Return the exact integer sum of a tensor's bits and of its bits weighted by place."""
+    bits = weight.detach().contiguous().view(torch.uint8).flatten().to("cpu")
+    words = bits[: len(bits) // 4 * 4].view(torch.int32).long()
+    return int(words.sum()) * 31 + int((words[::7] * 3).sum())
+
+
+def check_targets(target_tokens: int, total_tokens: int, emit: Emit) -> None:
+    """Warn when the share of tokens that carry loss is hardly plausible."""
+    share = target_tokens / max(total_tokens, 1)
+    if share < FEW_TARGETS:
+        message = f"only {share:.2%} of the training tokens carry loss; look at `luthier data preview`"
+        emit(Event(room="train", kind="warning", message=message, data={"target_share": share}))
+
+
+def check_first_loss(
+    model: torch.nn.Module, step: StepModel, rows: Sequence[Encoded], *, precision: Precision
+) -> str | None:
+    """Return how the first loss differs from the untuned model's plain loss, or None where they agree.
+
+    A fresh adapter must change nothing, so both hold at once: the adapter is neutral, and the step computes
+    what it should.
+    """
+    adapters_off = getattr(model, "disable_adapter", None)
+    with torch.no_grad():
+        ours = step.target_loss(rows)
+        lm = causal_lm(model)
+        attention = lm.config._attn_implementation
+        lm.set_attn_implementation("sdpa")
+        try:
+            plain = PlainStep(model, precision=precision)
+            if adapters_off is None:
+                base = plain.target_loss(rows)
+            else:
+                with adapters_off():
+                    base = plain.target_loss(rows)
+        finally:
+            lm.set_attn_implementation(attention)
+    ours_mean, base_mean = float(ours.total) / max(ours.tokens, 1), float(base.total) / max(base.tokens, 1)
+    if ours.tokens != base.tokens or abs(ours_mean - base_mean) > TOLERANCE[precision] * max(abs(base_mean), 1.0):
+        return f"first loss {ours_mean:.6f}, the untuned model's {base_mean:.6f}"
+    return None
+
+
+def identity(*parts: object) -> str:
+    """Return the hash that ties a checkpoint to its run."""
+    return sha256_of_json([str(part) for part in parts])

@@ -1,0 +1,230 @@
+"""The one training loop, for every method and adapter; read it from top to bottom."""
+
+import math
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+
+from luthier.core.errors import Interrupted, ResourceError, TrainingError
+from luthier.core.events import Emit
+from luthier.examples.store import Encoded, Split
+from luthier.model.step import StepModel
+from luthier.train import checkpoint
+from luthier.train.batches import Batch, Batches
+from luthier.train.checkpoint import Progress, Tensors
+from luthier.train.meter import Meter
+from luthier.train.methods.sft.loss import LossFn
+from luthier.train.schedule import learning_rate
+from luthier.train.spec import TrainSpec
+
+RECENT_STEPS = 20
+
+
+@dataclass
+class Loop:
+    """Everything a run needs; `run()` trains to the end or to the early stop."""
+
+    spec: TrainSpec
+    model: StepModel
+    weights: dict[str, torch.nn.Parameter]
+    loss: LossFn
+    batches: Batches
+    validation: list[list[Encoded]]
+    """Micro-batches of the validation rows; empty where there are none."""
+    steps: int
+    progress: Progress
+    folder: Path
+    emit: Emit
+    row_names: Callable[[list[int]], str]
+    """Where the given training rows come from, for messages."""
+    best: Tensors | None = None
+    meter: Meter = field(init=False)
+    scaler: torch.amp.GradScaler = field(init=False)
+    optimizer: torch.optim.Optimizer = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Make the optimiser over the trained weights."""
+        fused = all(w.device.type in ("cpu", "cuda") for w in self.weights.values())
+        self.optimizer = torch.optim.AdamW(
+            list(self.weights.values()), lr=0.0, betas=self.spec.betas, weight_decay=self.spec.weight_decay, fused=fused
+        )
+        device = next(iter(self.weights.values())).device.type
+        self.scaler = torch.amp.GradScaler(device, enabled=self.spec.precision == "fp16")
+        self.meter = Meter(self.folder / "metrics.jsonl", self.emit, steps=self.steps)
+
+    def resume(self, path: Path) -> None:
+        """Go on from a checkpoint: weights, optimiser, random states and metrics as they were."""
+        self.best = checkpoint.restore(path, weights=self.weights, optimizer=self.optimizer)
+        if self.progress.scaler:
+            self.scaler.load_state_dict(self.progress.scaler)
+        self.meter.rewind(self.progress.step)
+
+    def run(self) -> bool:
+        """Train; return whether it stopped early."""
+        done = self.progress
+        if done.step == 0 and self.validation:
+            done.base_loss = done.best_loss = self.validate()
+            self.meter.base(done.base_loss)
+
+        with _interrupts() as interrupted:
+            for batch in self.batches.between(done.step, self.steps):
+                started = time.perf_counter()
+                measured = self.update(batch)
+                done.step, done.real_tokens = batch.step + 1, done.real_tokens + batch.real_tokens
+                done.recent_losses = [*done.recent_losses, measured["loss"]][-RECENT_STEPS:]
+                seconds = time.perf_counter() - started
+                done.seconds += seconds
+
+                last = done.step == self.steps
+                if self.validation and (last or done.step % self.spec.validate_every == 0):
+                    measured["validation_loss"] = self.validate()
+                    self.compare(measured["validation_loss"])
+                measured["tokens_per_second"] = batch.real_tokens / seconds
+                self.meter.step(done.step, measured, epoch=self.epoch())
+
+                stop = (
+                    self.spec.early_stopping is not None and done.bad_validations >= self.spec.early_stopping.patience
+                )
+                if stop or last or interrupted.is_set() or done.step % self.spec.checkpoint_every == 0:
+                    self.save()
+                if interrupted.is_set():
+                    raise Interrupted(
+                        f"stopped at step {done.step}; a checkpoint is kept", hint="go on with `--resume`"
+                    )
+                if stop:
+                    return True
+        return self.spec.early_stopping is not None and done.bad_validations >= self.spec.early_stopping.patience
+
+    def update(self, batch: Batch) -> dict[str, float]:
+        """Do one optimiser step and return what was measured."""
+        rate = learning_rate(
+            batch.step,
+            steps=self.steps,
+            peak=self.spec.learning_rate,
+            warmup=self.spec.warmup,
+            schedule=self.spec.schedule,
+        )
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+
+        # Divide by the units of the whole batch, not of each micro-batch:
+        # only so does the split into micro-batches not change the result.
+        total = 0.0
+        for rows in batch.micro_batches:
+            part = self.backward(rows, batch)
+            total += part
+        loss = total / max(batch.target_tokens, 1)
+
+        self.scaler.unscale_(self.optimizer)
+        limit = self.spec.max_grad_norm or math.inf
+        norm = float(torch.nn.utils.clip_grad_norm_(self.weights.values(), limit))
+        overflow = self.scaler.is_enabled() and not math.isfinite(norm)
+        if not math.isfinite(loss) or not (math.isfinite(norm) or overflow):
+            raise self.not_finite(batch, loss, norm)
+
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.optimizer.zero_grad(set_to_none=True)
+        return {"loss": loss, "learning_rate": rate, "grad_norm": norm}
+
+    def backward(self, rows: list[Encoded], batch: Batch) -> float:
+        """Add the gradients of one micro-batch; return its summed loss."""
+        try:
+            part = self.loss(self.model, rows)
+            self.scaler.scale(part.total / max(batch.target_tokens, 1)).backward()
+        except (torch.OutOfMemoryError, MemoryError) as error:
+            raise ResourceError(
+                "out of memory",
+                where={"step": batch.step + 1, "field": "train.micro_batch_tokens"},
+                hint=f"set it below {self.spec.micro_batch_tokens}, or `train.gradient_checkpointing: true`",
+            ) from error
+        return float(part.total.detach())
+
+    def not_finite(self, batch: Batch, loss: float, norm: float) -> TrainingError:
+        """Say which batch broke; nothing of it reaches the weights or a checkpoint."""
+        kept = checkpoint.newest_valid(self.folder / "checkpoints")
+        return TrainingError(
+            f"the loss is {loss}, the gradient norm {norm}",
+            where={"step": batch.step + 1, "rows": self.row_names(batch.rows)},
+            why=f"this batch touched no weight; the last good checkpoint is {kept.name if kept else 'the start'}",
+            hint="look at these rows, or lower `train.learning_rate`",
+        )
+
+    @torch.no_grad()
+    def validate(self) -> float:
+        """Return the loss per target token on the validation rows."""
+        total, tokens = 0.0, 0
+        for rows in self.validation:
+            part = self.loss(self.model, rows)
+            total, tokens = total + float(part.total), tokens + part.tokens
+        return total / max(tokens, 1)
+
+    def compare(self, loss: float) -> None:
+        """Keep the weights when they are the best so far."""
+        done = self.progress
+        least = self.spec.early_stopping.min_delta if self.spec.early_stopping else 0.0
+        better = done.best_step == 0 or done.best_loss is None or loss < done.best_loss - least
+        done.bad_validations = 0 if better else done.bad_validations + 1
+        if better:
+            done.best_step, done.best_loss = done.step, loss
+            self.best = {name: weight.detach().cpu().clone() for name, weight in self.weights.items()}
+
+    def save(self) -> None:
+        """Write a checkpoint."""
+        self.progress.scaler = self.scaler.state_dict()
+        kept = self.best if self.spec.keep_best else None
+        folder = self.folder / "checkpoints"
+        checkpoint.save(
+            folder,
+            self.progress,
+            weights=self.weights,
+            optimizer=self.optimizer,
+            best=kept,
+            keep=self.spec.keep_checkpoints,
+        )
+
+    def epoch(self) -> float:
+        """Return how many passes over the rows are done."""
+        return self.progress.step * self.batches.batch_size / len(self.batches.split)
+
+
+@contextmanager
+def _interrupts() -> Iterator["_Flag"]:
+    """Turn the first Ctrl-C into a flag, so that the step ends and a checkpoint is written; the second one breaks."""
+    flag = _Flag()
+    try:
+        before = signal.signal(signal.SIGINT, flag.raise_it)
+    except ValueError:  # Not the main thread: there is no Ctrl-C to catch.
+        yield flag
+        return
+    try:
+        yield flag
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+class _Flag:
+    """Whether Ctrl-C was pressed."""
+
+    def __init__(self) -> None:
+        self._set = False
+
+    def is_set(self) -> bool:
+        """Return whether it was."""
+        return self._set
+
+    def raise_it(self, *_: object) -> None:
+        """Remember the first; let the second through."""
+        if self._set:
+            raise KeyboardInterrupt
+        self._set = True
+
+
+def split_rows(split: Split, limit: int) -> list[Encoded]:
+    """Return the first `limit` rows of a split (they are in shuffled order)."""
+    return [split.encoded(i) for i in range(min(limit, len(split)))]

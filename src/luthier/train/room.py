@@ -1,0 +1,186 @@
+"""The training room: from tokenised rows to tuned weights."""
+
+import math
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from luthier.core.artifacts import Prepared, Trained
+from luthier.core.errors import DataError, TrainingError
+from luthier.core.events import Emit, Event
+from luthier.core.files import sha256_of, sha256_of_json, whole_folder
+from luthier.examples.store import Split
+from luthier.model.adapter import causal_lm
+from luthier.model.load import load_model
+from luthier.model.step import FastStep, PlainStep, StepModel, why_plain
+from luthier.train import checkpoint, guards
+from luthier.train.batches import Batches, micro_batches
+from luthier.train.checkpoint import Progress
+from luthier.train.loop import Loop, split_rows
+from luthier.train.spec import TrainSpec
+
+VALIDATION_ROWS = 256
+"""Validation rows priced at most, so that watching stays cheap beside training."""
+CHECKED_ROWS = 4
+"""Rows on which the first loss is compared with the untuned model's."""
+
+
+def run(spec: TrainSpec, given: Prepared, out: Path, emit: Emit, *, seed: int) -> Trained:
+    """Train the plan's adapter on the prepared rows, from the newest valid checkpoint in `out` if there is one."""
+    started = time.perf_counter()
+    torch.set_num_threads(spec.threads)
+    train = Split(given.split("train"))
+    if not len(train):
+        raise DataError("there are no rows to train on", where={"folder": given.folder})
+    guards.check_targets(given.target_tokens, given.total_tokens, emit)
+
+    torch.manual_seed(seed)
+    adapter = spec.adapter.build()
+    model = adapter.attach(_on_device(load_model(given.base.folder)), seed=seed)
+    _quiet_base(model, spec)
+    step = choose_step(model, spec, train, emit)
+    fingerprint = guards.Fingerprint(model)
+    loop = _loop(spec, given, out, emit, seed=seed, model=model, step=step, train=train)
+
+    kept = checkpoint.newest_valid(out / "checkpoints")
+    if kept is not None:
+        emit(Event(room="train", kind="note", message=f"going on from {kept.name}"))
+        loop.resume(kept)
+    else:
+        loop.meter.rewind(-1)
+    early = loop.run()
+
+    _restore_best(loop, spec)
+    if loop.steps > 1:
+        fingerprint.check(model)
+    with whole_folder(out / "weights") as folder:
+        adapter.save(model, folder, base_model=given.base.name)
+    return _artifact(spec, given, loop, seconds=time.perf_counter() - started, early=early).write(out)
+
+
+def _on_device(model: torch.nn.Module) -> torch.nn.Module:
+    return model.to("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def _quiet_base(model: torch.nn.Module, spec: TrainSpec) -> None:
+    """Switch the base's own dropout off; only the adapter's is wanted, and the first loss must be the base's."""
+    if spec.gradient_checkpointing:
+        causal_lm(model).gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    model.train(bool(spec.gradient_checkpointing) or getattr(spec.adapter, "dropout", 0) > 0)
+    for name, module in model.named_modules():
+        if isinstance(module, torch.nn.Dropout) and "lora_" not in name:
+            module.eval()
+
+
+def choose_step(model: torch.nn.Module, spec: TrainSpec, train: Split, emit: Emit) -> StepModel:
+    """Return the fast step where it gives the plain step's loss on the first rows, else the plain one, and say so."""
+    rows = split_rows(train, CHECKED_ROWS)
+    why = why_plain(model) if spec.fast_step else "the plan asks for it"
+    if why is None:
+        share = getattr(spec.adapter, "dropout", 0) == 0
+        step = FastStep(model, precision=spec.precision, share=share)
+        model_was_training = model.training
+        why = guards.check_first_loss(model.eval(), step, rows, precision=spec.precision)
+        model.train(model_was_training)
+        _quiet_base(model, spec)
+        if why is None:
+            return step
+        causal_lm(model).set_attn_implementation("sdpa")
+
+    emit(Event(room="train", kind="note", message=f"the plain step runs: {why}"))
+    plain = PlainStep(model, precision=spec.precision)
+    wrong = guards.check_first_loss(model, plain, rows, precision=spec.precision)
+    if wrong:
+        raise TrainingError("the adapter changes the model before any training", why=wrong)
+    return plain
+
+
+def _loop(  # noqa: PLR0913 (everything a run needs, named)
+    spec: TrainSpec,
+    given: Prepared,
+    out: Path,
+    emit: Emit,
+    *,
+    seed: int,
+    model: torch.nn.Module,
+    step: StepModel,
+    train: Split,
+) -> Loop:
+    out.mkdir(parents=True, exist_ok=True)
+    share = isinstance(step, FastStep) and step.share
+    batches = Batches(
+        train, batch_size=spec.batch_size, micro_batch_tokens=spec.micro_batch_tokens, share=share, seed=seed
+    )
+    steps = spec.steps or max(1, math.ceil(spec.epochs * len(train) / batches.batch_size))
+    spec = spec.model_copy(update=_cadence(spec, steps))
+    rows = split_rows(Split(given.split("validation")), VALIDATION_ROWS)
+    validation = micro_batches(rows, tokens=spec.micro_batch_tokens, share=share)
+    name = guards.identity(spec.model_dump_json(), seed, given.data_sha256, given.base.weights_sha256, steps)
+    return Loop(
+        spec=spec,
+        model=step,
+        weights={name: weight for name, weight in model.named_parameters() if weight.requires_grad},
+        loss=spec.method.build(),
+        batches=batches,
+        validation=validation,
+        steps=steps,
+        progress=_progress(out, name, spec.threads),
+        folder=out,
+        emit=emit,
+        row_names=_row_names(train),
+    )
+
+
+def _cadence(spec: TrainSpec, steps: int) -> dict[str, int]:
+    """Return how often to validate and to checkpoint: a tenth of the run where the plan leaves it open."""
+    tenth = max(1, steps // 10)
+    validate_every = tenth if spec.validate_every == "auto" else spec.validate_every
+    return {"validate_every": validate_every, "checkpoint_every": spec.checkpoint_every or tenth}
+
+
+def _progress(out: Path, identity: str, threads: int) -> Progress:
+    kept = checkpoint.newest_valid(out / "checkpoints")
+    return checkpoint.read_progress(kept, identity=identity) if kept else Progress(identity=identity, threads=threads)
+
+
+def _row_names(train: Split) -> Callable[[list[int]], str]:
+    def name(rows: list[int]) -> str:
+        examples = [train.example(row) for row in rows[:8]]
+        more = f" and {len(rows) - 8} more" if len(rows) > 8 else ""
+        return ", ".join(f"{Path(example.file).name}:{example.row}" for example in examples) + more
+
+    return name
+
+
+@torch.no_grad()
+def _restore_best(loop: Loop, spec: TrainSpec) -> None:
+    if loop.best is None or not spec.keep_best:
+        loop.progress.best_step = loop.progress.step
+        return
+    for name, weight in loop.weights.items():
+        weight.copy_(loop.best[name])
+
+
+def _artifact(spec: TrainSpec, given: Prepared, loop: Loop, *, seconds: float, early: bool) -> Trained:
+    done = loop.progress
+    folder = loop.folder / "weights"
+    total = sum(w.numel() for w in loop.model.model.parameters())
+    best_loss = done.best_loss if loop.validation and spec.keep_best else None
+    return Trained(
+        folder=loop.folder,
+        prepared=given,
+        adapter=spec.adapter.name,
+        steps=done.step,
+        best_step=done.best_step,
+        train_loss=sum(done.recent_losses) / max(len(done.recent_losses), 1),
+        validation_loss=best_loss if loop.validation else None,
+        base_validation_loss=done.base_loss,
+        trainable_parameters=sum(w.numel() for w in loop.weights.values()),
+        total_parameters=total,
+        tokens_per_second=done.real_tokens / max(done.seconds, 1e-9),
+        stopped="early" if early else "finished",
+        weights_sha256=sha256_of_json({f.name: sha256_of(f) for f in sorted(folder.glob("*.safetensors"))}),
+        seconds=seconds,
+    )
