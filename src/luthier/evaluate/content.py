@@ -1,0 +1,47 @@
+"""Content: everything the readable reports show, gathered once for Markdown and HTML."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from luthier.core.artifacts import Comparison, Report
+from luthier.evaluate.conclusion import best_baseline
+from luthier.evaluate.confusion import ConfusionTable, confusion_table
+from luthier.evaluate.curves import Curves
+from luthier.evaluate.duels import Duels, duels
+from luthier.evaluate.sample import Sample
+from luthier.score.names import TITLES
+
+
+@dataclass(frozen=True)
+class Content:
+    """What a report says, before it is laid out."""
+
+    report: Report
+    curves: Curves
+    method: str
+    """How the numbers were measured, in words."""
+    comparisons: list[Comparison]
+    """Those in the primary metric first."""
+    confusions: list[ConfusionTable]
+    duels: Duels | None
+    """Rows won and lost against the best baseline; None without a baseline or samples."""
+    facts: Mapping[str, str]
+    """What was run: model, data, seed, versions."""
+
+
+def gather(report: Report, samples: Sequence[Sample], curves: Curves, facts: Mapping[str, str]) -> Content:
+    """Select what the reports show."""
+    best = best_baseline(report.systems, report.primary_metric)
+    method = (
+        f"Measured on {report.test_rows:,} held-out rows; {TITLES[report.primary_metric]} decides. In brackets: "
+        "95 % intervals (Wilson's for shares, else bootstrap over rows). Differences are tested row by row."
+    )
+    return Content(
+        report=report,
+        curves=curves,
+        method=method,
+        comparisons=sorted(report.comparisons, key=lambda one: one.metric != report.primary_metric),
+        confusions=[table for system in report.systems if (table := confusion_table(system))],
+        duels=duels(samples, best.name, report.primary_metric) if best and samples else None,
+        facts=facts,
+    )

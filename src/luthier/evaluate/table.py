@@ -1,0 +1,56 @@
+"""The results table: one row per system, the same for terminal, Markdown and HTML."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from luthier.core.artifacts import Report, SystemResult
+from luthier.evaluate.conclusion import LABEL_SCORED, TUNED
+from luthier.score.names import TITLES
+from luthier.score.verdict import estimate_text
+
+NOTHING = "–"
+
+
+@dataclass(frozen=True)
+class TableRow:
+    """One system's results, written out."""
+
+    system: str
+    cells: dict[str, str]
+    """Text by column title; all rows have the same columns in the same order."""
+    tuned: bool
+    """Whether this is a tuned model rather than a baseline."""
+
+
+def metric_names(report: Report) -> list[str]:
+    """Return the metrics that any system has, the primary one first."""
+    measured = {name for system in report.systems for name in system.metrics}
+    return sorted(measured, key=lambda name: (name != report.primary_metric, list(TITLES).index(name)))
+
+
+def table_rows(report: Report) -> list[TableRow]:
+    """Return one row per system: metrics with intervals, prompt tokens, latency, and how many answers stop."""
+    metrics = metric_names(report)
+    return [TableRow(system.name, _cells(system, metrics), system.name.startswith(TUNED)) for system in report.systems]
+
+
+def _cells(system: SystemResult, metrics: Sequence[str]) -> dict[str, str]:
+    cells = {TITLES[name]: _metric_cell(system, name) for name in metrics}
+    return cells | {
+        "prompt tokens": f"{system.prompt_tokens:,.0f}",
+        "s/answer": f"{system.latency_s:.3g}",
+        "stops": f"{system.stops_share:.0%}",
+    }
+
+
+def shown(system: SystemResult, name: str) -> bool:
+    """Tell whether a metric says something about a system.
+
+    One that picks a label cannot miss the format: its "format followed" of 1 would say nothing.
+    """
+    by_design = name == "format_followed" and system.name.endswith(LABEL_SCORED)
+    return name in system.metrics and not by_design
+
+
+def _metric_cell(system: SystemResult, name: str) -> str:
+    return estimate_text(name, system.metrics[name]) if shown(system, name) else NOTHING
