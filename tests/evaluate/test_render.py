@@ -11,7 +11,7 @@ from tests.evaluate import made
 from luthier.core.artifacts import Estimate, Report, SystemResult
 from luthier.evaluate.render import Curves, table_rows, write_reports
 
-SNAPSHOT = Path(__file__).parent / "snapshots" / "report.md"
+SNAPSHOT = Path(__file__).parent / "snapshots" / "report.txt"
 VOID = {"meta", "line", "circle", "polyline", "br"}
 
 
