@@ -21,6 +21,7 @@ from luthier.model.checks import read_json
 from luthier.model.messages import PLAIN_TEMPLATE, RENDER_ERRORS, TemplateError, Wording
 
 PROBE_QUESTION, PROBE_ANSWER = "probe question", "probe answer"
+THINK, THOUGHT = "<think>", "</think>"
 
 
 @dataclass(frozen=True)
@@ -35,13 +36,15 @@ class Piece:
 
 @dataclass(frozen=True)
 class Turn:
-    """Where the assistant's answer, with its end-of-turn token, lies in a rendered conversation."""
+    """Where the assistant's answer, with its end-of-turn token, lies in the conversation rendered up to it."""
 
     rendered: str
     start: int
     end: int
     marked: bool
     """Whether the template ends the turn with a special token."""
+    asked: str
+    """The prompt a request for this answer sends."""
 
     def piece(self, *, target: bool) -> Piece:
         """Return the answer as a piece."""
@@ -57,7 +60,9 @@ class Template:
         self.source: str | dict[str, str] = tokenizer.chat_template or PLAIN_TEMPLATE
         """The template's text; several by name where the model has several."""
         self._chosen = None if self.has_chat else PLAIN_TEMPLATE
-        self._wording = Wording(self.source if isinstance(self.source, str) else " ".join(self.source.values()))
+        sources = self.source if isinstance(self.source, str) else " ".join(self.source.values())
+        self._wording = Wording(sources)
+        self._thinks = THOUGHT in sources
         if tokenizer.eos_token_id is None:
             raise ModelError("the model's tokenizer has no end-of-text token", where={"model": tokenizer.name_or_path})
         self.eos_id: int = tokenizer.eos_token_id
@@ -94,8 +99,11 @@ class Template:
         return self._ids(self._prompt(messages, tools)[0])
 
     def text(self, ids: Iterable[int]) -> str:
-        """Return the text of generated ids, without special tokens."""
-        return self.tokenizer.decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        """Return the text of generated ids, without special tokens and, for models that think aloud, the thinking."""
+        text = self.tokenizer.decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        if not self._thinks or not (THINK in self._answer_start or text.lstrip().startswith(THINK)):
+            return text
+        return text.rpartition(THOUGHT)[2].lstrip("\n") if THOUGHT in text else ""
 
     @functools.cached_property
     def stop_ids(self) -> frozenset[int]:
@@ -138,7 +146,8 @@ class Template:
             if message.role != "assistant":
                 continue
             turn = self._turn(messages[: index + 1], tools)
-            if turn.start < at or not prompt.startswith(turn.rendered[: turn.end]):
+            kept = prompt.startswith(turn.asked) and prompt.startswith(turn.rendered[: turn.end])
+            if not kept or turn.start < at:
                 return [Piece(prompt)], False
             pieces += [Piece(prompt[at : turn.start]), turn.piece(target=message.weight == 1)]
             at = turn.end
@@ -147,27 +156,28 @@ class Template:
     def _turn(self, messages: Sequence[Message], tools: Sequence[dict[str, Any]]) -> Turn:
         """Find the last message, an answer, in the conversation that ends with it."""
         rendered = self._render(messages, tools, answer_next=False)
-        start = self._start(messages[:-1], tools, rendered)
+        asked = self._asked(messages[:-1], tools, rendered)
+        # Some templates open an answer with more than they keep of it (`<think>`): the answer starts where they part.
+        start = len(os.path.commonprefix([asked, rendered]))
         at = rendered.rfind(self._end_of_turn, start) if self._end_of_turn else -1
         if at >= 0:
-            return Turn(rendered, start, at + len(self._end_of_turn or ""), marked=True)
+            return Turn(rendered, start, at + len(self._end_of_turn or ""), marked=True, asked=asked)
         end = max(start, len(rendered.rstrip()))
-        return Turn(rendered, start, end, marked=rendered[start:end].endswith(self._specials))
+        return Turn(rendered, start, end, marked=rendered[start:end].endswith(self._specials), asked=asked)
 
-    def _start(self, before: Sequence[Message], tools: Sequence[dict[str, Any]], rendered: str) -> int:
+    def _asked(self, before: Sequence[Message], tools: Sequence[dict[str, Any]], rendered: str) -> str:
+        """Return the prompt of an answer, and refuse one whose question changes in what is then `rendered`."""
         if not before:
             at = rendered.find(self._answer_start)
             if at < 0:
                 raise TemplateError("the model's chat template cannot begin with an answer")
-            return at + len(self._answer_start)
-        prompt = self._render(before, tools)
-        if rendered.startswith(prompt):
-            return len(prompt)
-        # Some templates open an answer with more than they keep of it (`<think>`): the answer starts where they part.
-        start = len(os.path.commonprefix([prompt, rendered]))
-        if start < len(self._render(before, tools, answer_next=False).rstrip()):
-            raise TemplateError("the model's chat template renders a question differently once it is answered")
-        return start
+            return rendered[: at + len(self._answer_start)]
+        asked = self._render(before, tools)
+        if not rendered.startswith(asked):
+            question = os.path.commonprefix([asked, self._render(before, tools, answer_next=False).rstrip()])
+            if not rendered.startswith(question):
+                raise TemplateError("the model's chat template renders a question differently once it is answered")
+        return asked
 
     def _render(
         self, messages: Sequence[Message], tools: Sequence[dict[str, Any]] = (), *, answer_next: bool = True
