@@ -33,7 +33,7 @@ $(BENCH): $(STAMP) requirements-bench.lock
 	@touch $@
 
 demo: install ## Tune the embedded model on real rows and measure it (a few minutes)
-	$(BIN)/luthier run examples/tones/recipe.yaml --out runs/demo
+	$(BIN)/luthier run examples/tones/recipe.yaml --out runs/demo --resume
 
 test: install ## Run all tests in their CI sizes
 	OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(BIN)/python -m pytest

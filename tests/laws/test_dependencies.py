@@ -11,7 +11,7 @@ from tests.laws.source import ROOT, SOURCE, at, imports_of, source_files, tree_o
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 DISTRIBUTIONS = packages_distributions()
 # Needed by a library that Luthier calls for the work it asks of it, and imported there.
-NEEDED_WITHIN = {"accelerate", "nvidia-ml-py"}
+NEEDED_WITHIN = {"accelerate", "tensorboard"}
 
 
 def normal(name: str) -> str:
