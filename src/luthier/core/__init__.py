@@ -1,0 +1,1 @@
+"""The floor: errors, Specs, files, events and artifacts; the standard library, pydantic and PyYAML."""

@@ -1,0 +1,1 @@
+"""The evaluation room: was the tuning worth it?"""

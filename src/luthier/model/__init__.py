@@ -1,0 +1,1 @@
+"""The workshop: the only torch code that rooms share."""

@@ -1,0 +1,1 @@
+"""The Specs of what is trained in a model: LoRA's updates, or all weights."""
