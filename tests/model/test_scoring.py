@@ -34,7 +34,7 @@ def test_row_losses_are_those_of_the_plain_model(family: str) -> None:
     losses = row_losses(model, rows(), batch_tokens=100, progress=heard.append)
     assert [loss.tokens for loss in losses] == [sum(row.targets) for row in rows()]
     assert [loss.total for loss in losses] == pytest.approx([plain_loss(model, row) for row in rows()], abs=1e-4)
-    assert sum(heard) == 12 and len(heard) > 2
+    assert sum(heard) == 12 and len(heard) > 1
     assert model.config._attn_implementation == "sdpa"
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import torch
 from transformers import AttentionInterface, AttentionMaskInterface, Cache, DynamicCache, PreTrainedModel
@@ -37,17 +38,16 @@ def attention_by(model: PreTrainedModel, name: str) -> Iterator[None]:
         model.set_attn_implementation(before)
 
 
-def _attend(  # noqa: PLR0913 (transformers' signature)
+def _attend(
     module: torch.nn.Module,
     query_BHQD: torch.Tensor,
     key_BGSD: torch.Tensor,
     value_BGSD: torch.Tensor,
     attention_mask: torch.Tensor | None,
-    *,
-    shared_prefix: Cache,
-    scaling: float | None = None,
-    **_: object,
+    **given: Any,
 ) -> tuple[torch.Tensor, None]:
+    shared_prefix: Cache = given["shared_prefix"]
+    scaling: float | None = given.get("scaling")
     layer = shared_prefix.layers[module.layer_idx]
     batch, heads, queries, width = query_BHQD.shape
     groups = key_BGSD.shape[1]

@@ -95,32 +95,31 @@ def row_losses(
 ) -> list[RowLoss]:
     """Return each row's loss on its target tokens; the first token of a row is never one."""
     lm = causal_lm(model)
+    flat = lm.config.model_type in PLAIN_ATTENTION and why_plain(lm) is None
+    batches = _batches(rows, batch_tokens) if flat else [[i] for i in range(len(rows))]
     losses: dict[int, RowLoss] = {}
-    by_layout = lm.config.model_type in PLAIN_ATTENTION and why_plain(lm) is None
-    with torch.inference_mode():
-        if by_layout:
-            with attention_by(lm, NAME):
-                for batch in _batches(rows, batch_tokens):
-                    losses |= zip(batch, _losses_flat(lm, [rows[i] for i in batch]), strict=True)
-                    progress(len(batch))
-            return [losses[i] for i in range(len(rows))]
-        for i, row in enumerate(rows):
-            losses[i] = _loss_alone(lm, row)
-            progress(1)
+    with torch.inference_mode(), attention_by(lm, NAME if flat else lm.config._attn_implementation):
+        for batch in batches:
+            ours = [rows[i] for i in batch]
+            losses |= zip(batch, _losses_flat(lm, ours) if flat else [_loss_alone(lm, ours[0])], strict=True)
+            progress(len(batch))
     return [losses[i] for i in range(len(rows))]
 
 
 def _batches(rows: Sequence[Encoded], batch_tokens: int) -> list[list[int]]:
-    """Cut rows, sorted by their tokens, into batches of about `batch_tokens` with shared beginnings counted once."""
+    """Cut rows, sorted by their tokens, into batches: the first row and about `batch_tokens` that it does not share.
+
+    Behind a long beginning more is added, since every batch computes its beginning again.
+    """
     batches: list[list[int]] = []
-    used = 0
+    room = 0
     for i in sorted(range(len(rows)), key=lambda i: rows[i].ids):
         own = len(rows[i].ids) - (common_prefix(rows[batches[-1][-1]].ids, rows[i].ids) if batches else 0)
-        if not batches or used + own > batch_tokens:
+        if not batches or own > room:
             batches.append([])
-            used, own = 0, len(rows[i].ids)
+            own, room = 0, max(batch_tokens, 2 * len(rows[i].ids))
         batches[-1].append(i)
-        used += own
+        room -= own
     return batches
 
 

@@ -1,0 +1,109 @@
+"""Exam: the held-out rows, what is asked and what is right, made once and put to every system."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from luthier.core.artifacts import AnswerKind, Prepared
+from luthier.core.errors import DataError
+from luthier.core.events import Emit, Event
+from luthier.evaluate.instruction import with_answer
+from luthier.evaluate.spec import EvaluateSpec
+from luthier.examples.example import Example
+from luthier.examples.store import Encoded, Split
+from luthier.model.load import load_tokenizer
+from luthier.model.template import Template
+from luthier.score.names import MetricName, metrics_for
+
+MARGIN_TOKENS = 12
+"""Room for a sentence around a short answer, when no longest answer is set."""
+
+
+@dataclass(frozen=True)
+class Exam:
+    """The test rows and how their answers are judged."""
+
+    template: Template
+    rows: list[Encoded]
+    examples: list[Example]
+    asked: list[int]
+    """The rows that have a prompt; the others are only priced."""
+    kind: AnswerKind
+    labels: tuple[str, ...]
+    max_new_tokens: int
+
+    @property
+    def questions(self) -> list[Example]:
+        """The examples that are asked."""
+        return [self.examples[row] for row in self.asked]
+
+    @property
+    def references(self) -> list[str]:
+        """The right answer to each question."""
+        return [example.answer for example in self.questions]
+
+    @property
+    def prompts(self) -> list[list[int]]:
+        """The questions' token ids, exactly as they were trained."""
+        return [self.rows[row].ids[: self.rows[row].prompt_tokens] for row in self.asked]
+
+    @cached_property
+    def label_ids(self) -> dict[str, list[int]]:
+        """Each label's token ids as a trained answer, end of turn included."""
+        labelled = {label: self.template.encode(with_answer(self.questions[0], label)) for label in self.labels}
+        return {label: row.ids[row.prompt_tokens :] for label, row in labelled.items()}
+
+
+def set_exam(spec: EvaluateSpec, given: Prepared, emit: Emit, *, seed: int) -> Exam:
+    """Draw the test rows and look at what can be asked."""
+    split = _held_out(given, emit)
+    drawn = sorted(np.random.default_rng(seed).permutation(len(split))[: spec.max_rows].tolist())
+    rows = [(encoded, split.example(row)) for row in drawn if any((encoded := split.encoded(row)).targets[1:])]
+    if not rows:
+        raise DataError("no test row has a token to predict", where={"folder": given.folder})
+    if len(rows) < len(drawn):
+        _note(emit, f"{len(drawn) - len(rows)} test rows have no token to predict and are left out")
+    asked = [] if given.answer_kind == "text" else [i for i, (row, _) in enumerate(rows) if row.prompt_tokens]
+    if given.answer_kind != "text" and len(asked) < len(rows):
+        _note(emit, f"{len(rows) - len(asked)} test rows have no prompt: only their perplexity is measured")
+    return Exam(
+        template=Template(load_tokenizer(given.base.folder)),
+        rows=[row for row, _ in rows],
+        examples=[example for _, example in rows],
+        asked=asked,
+        kind=given.answer_kind if asked else "text",
+        labels=given.labels if given.answer_kind == "closed" else (),
+        max_new_tokens=_longest_answer(given) if spec.max_new_tokens == "auto" else spec.max_new_tokens,
+    )
+
+
+def _held_out(given: Prepared, emit: Emit) -> Split:
+    test = Split(given.split("test"))
+    if len(test):
+        return test
+    validation = Split(given.split("validation"))
+    if not len(validation):
+        hint = "set `data.split.test`, or give `data.test_path`"
+        raise DataError("there are no held-out rows to measure on", where={"folder": given.folder}, hint=hint)
+    why = "they also chose the best weights, which flatters the tuned model"
+    message = f"the test split is empty: the validation rows are used, and {why}"
+    emit(Event(room="evaluate", kind="warning", message=message))
+    return validation
+
+
+def _longest_answer(given: Prepared) -> int:
+    train = Split(given.split("train"))
+    lengths = (len(row.ids) - row.prompt_tokens for row in map(train.encoded, range(len(train))))
+    longest = max(lengths, default=0)
+    return longest + max(MARGIN_TOKENS, longest // 4)
+
+
+def _note(emit: Emit, message: str) -> None:
+    emit(Event(room="evaluate", kind="note", message=message))
+
+
+def chosen_metrics(spec: EvaluateSpec, exam: Exam) -> list[MetricName]:
+    """Return the metrics to compute, the primary one first, perplexity last."""
+    asked_for = metrics_for(exam.kind) if spec.metrics == "auto" or not exam.asked else spec.metrics
+    return [*dict.fromkeys(metric for metric in asked_for if metric != "perplexity"), "perplexity"]

@@ -1,0 +1,115 @@
+"""Results: from answers and losses to scores, comparisons and samples."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from luthier.core.artifacts import Comparison, SystemResult
+from luthier.evaluate.answer import Answers
+from luthier.evaluate.conclusion import LABEL_SCORED, TUNED
+from luthier.evaluate.exam import Exam
+from luthier.evaluate.sample import Sample, SampleAnswer
+from luthier.model.scoring import RowLoss
+from luthier.score.closed import confusion, label_set, read_labels
+from luthier.score.intervals import estimate
+from luthier.score.metrics import score
+from luthier.score.names import MetricName
+from luthier.score.paired import compare
+from luthier.score.perplexity import perplexity
+from luthier.score.scores import Scores
+
+ALSO_COMPARED = ("macro_f1", "perplexity")
+"""Metrics compared beside the primary one."""
+
+
+@dataclass(frozen=True)
+class Sitting:
+    """One system's answers and, where it was priced, its loss on every row."""
+
+    system: str
+    answers: Answers | None
+    losses: list[RowLoss] | None = None
+    scores: dict[MetricName, Scores] = field(default_factory=dict)
+
+
+def scored(sitting: Sitting, exam: Exam, metrics: Sequence[MetricName]) -> Sitting:
+    """Return the sitting with its scores in all metrics that apply to it."""
+    scores: dict[MetricName, Scores] = {}
+    if sitting.answers is not None:
+        for metric in metrics:
+            # Whoever picks a label cannot miss the format.
+            if metric == "perplexity" or (metric == "format_followed" and sitting.system.endswith(LABEL_SCORED)):
+                continue
+            scores[metric] = score(metric, sitting.answers.texts, exam.references, exam.labels)
+    if sitting.losses is not None:
+        scores["perplexity"] = perplexity([x.total for x in sitting.losses], [x.tokens for x in sitting.losses])
+    return Sitting(sitting.system, sitting.answers, sitting.losses, scores)
+
+
+def system_result(sitting: Sitting, exam: Exam, *, resamples: int, seed: int) -> SystemResult:
+    """Return a system's metrics with intervals, and how it answered."""
+    answers = sitting.answers
+    closed = answers is not None and bool(exam.labels)
+    return SystemResult(
+        name=sitting.system,
+        metrics={name: estimate(one, resamples=resamples, seed=seed) for name, one in sitting.scores.items()},
+        prompt_tokens=answers.prompt_tokens if answers else 0.0,
+        latency_s=answers.latency_s if answers else 0.0,
+        stops_share=sum(answers.stopped) / len(answers.stopped) if answers else 0.0,
+        confusion=confusion(answers.texts, exam.references, exam.labels) if answers and closed else {},
+    )
+
+
+def comparisons(sittings: Sequence[Sitting], primary: MetricName, *, resamples: int, seed: int) -> list[Comparison]:
+    """Compare the tuned system with every other, in the primary metric first."""
+    tuned = next(sitting for sitting in sittings if sitting.system == TUNED)
+    made = []
+    for metric in dict.fromkeys([primary, *ALSO_COMPARED]):
+        for other in sittings:
+            if other is tuned or metric not in tuned.scores or metric not in other.scores:
+                continue
+            names = (TUNED, other.system)
+            pair = (tuned.scores[metric], other.scores[metric])
+            made.append(compare(*pair, names=names, resamples=resamples, seed=seed))
+    return made
+
+
+def samples(sittings: Sequence[Sitting], exam: Exam) -> list[Sample]:
+    """Return every test row with what each system answered."""
+    places = {row: place for place, row in enumerate(exam.asked)}
+    labels = {sitting.system: _labels(sitting, exam) for sitting in sittings}
+    return [
+        Sample(
+            row=f"{Path(example.file).name}:{example.row}",
+            prompt=exam.template.tokenizer.decode(exam.rows[row].ids[: exam.rows[row].prompt_tokens]),
+            reference=example.answer,
+            answers=_answers(sittings, labels, row, places.get(row)),
+        )
+        for row, example in enumerate(exam.examples)
+    ]
+
+
+def _labels(sitting: Sitting, exam: Exam) -> list[str | None]:
+    if sitting.answers is None or not exam.labels:
+        return [None] * len(exam.asked)
+    return read_labels(sitting.answers.texts, label_set(exam.references, exam.labels))
+
+
+def _answers(
+    sittings: Sequence[Sitting], labels: Mapping[str, list[str | None]], row: int, place: int | None
+) -> dict[str, SampleAnswer]:
+    found = {}
+    for sitting in sittings:
+        scores: dict[str, float] = {}
+        for metric, values in sitting.scores.items():
+            at = row if metric == "perplexity" else place
+            if at is not None:
+                scores[metric] = float(values.per_row[at])
+        if sitting.answers is None or place is None:
+            found[sitting.system] = SampleAnswer(text="", scores=scores)
+            continue
+        text, stopped = sitting.answers.texts[place], sitting.answers.stopped[place]
+        found[sitting.system] = SampleAnswer(
+            text=text, scores=scores, stopped=stopped, label=labels[sitting.system][place]
+        )
+    return found

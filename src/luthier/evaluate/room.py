@@ -1,0 +1,138 @@
+"""The evaluation room: the same held-out questions to the untuned and the tuned model, and what differs."""
+
+from pathlib import Path
+from time import perf_counter
+
+import torch
+
+from luthier.core.artifacts import Report, Trained
+from luthier.core.events import Emit, Event
+from luthier.core.files import write_atomic
+from luthier.evaluate.answer import Progress, chosen_answers, written_answers
+from luthier.evaluate.baselines import few_shot, zero_shot
+from luthier.evaluate.baselines.setting import Setting
+from luthier.evaluate.conclusion import LABEL_SCORED, TUNED, conclusion
+from luthier.evaluate.curves import read_curves
+from luthier.evaluate.exam import Exam, chosen_metrics, set_exam
+from luthier.evaluate.instruction import names_all
+from luthier.evaluate.render import write_reports
+from luthier.evaluate.results import Sitting, comparisons, samples, scored, system_result
+from luthier.evaluate.spec import BaselineName, EvaluateSpec
+from luthier.examples.example import Example
+from luthier.examples.store import Split
+from luthier.model.adapter import load_tuned, merge
+from luthier.model.load import context_length, load_model
+from luthier.model.scoring import row_losses
+
+BASELINES = {"zero-shot": zero_shot.requests, "few-shot": few_shot.requests}
+PRICED: BaselineName = "zero-shot"
+"""The baseline that stands for the untuned model's perplexity, on the prompts as they are."""
+
+
+def run(spec: EvaluateSpec, given: Trained, out: Path, emit: Emit, *, seed: int) -> Report:
+    """Put the test rows to the baselines and to the tuned model, compare them row by row, and write the report."""
+    started = perf_counter()
+    exam = set_exam(spec, given.prepared, emit, seed=seed)
+    emit(Event(room="evaluate", kind="start", message=f"{len(exam.rows)} held-out rows"))
+
+    desk = _Desk(spec, given, exam, emit, seed)
+    metrics = chosen_metrics(spec, exam)
+    sittings = [scored(sitting, exam, metrics) for sitting in desk.baselines() + desk.tuned()]
+    primary = metrics[0]
+    systems = [system_result(sitting, exam, resamples=spec.resamples, seed=seed) for sitting in sittings]
+    compared = comparisons(sittings, primary, resamples=spec.resamples, seed=seed)
+
+    report = Report(
+        folder=out,
+        systems=systems,
+        comparisons=compared,
+        primary_metric=primary,
+        test_rows=len(exam.rows),
+        conclusion=conclusion(systems, compared, primary),
+        seconds=perf_counter() - started,
+    )
+    shown = samples(sittings, exam)
+    write_atomic(out / "samples.jsonl", "".join(sample.model_dump_json() + "\n" for sample in shown))
+    write_atomic(out / "report.json", report.model_dump_json(indent=2) + "\n")
+    facts = _facts(given, exam, seed)
+    write_reports(report, shown, read_curves(given.folder / "metrics.jsonl"), out, facts=facts)
+    emit(Event(room="evaluate", kind="done", message=report.conclusion))
+    return report.write(out)
+
+
+class _Desk:
+    """Hands the exam to one model after the other; only one is in memory at a time."""
+
+    def __init__(self, spec: EvaluateSpec, given: Trained, exam: Exam, emit: Emit, seed: int) -> None:
+        self.spec, self.given, self.exam, self.emit, self.seed = spec, given, exam, emit, seed
+        per_system = (1 + bool(exam.labels)) * len(exam.asked)
+        priced = (1 + (PRICED in spec.baselines)) * len(exam.rows)
+        self._total = per_system * (len(spec.baselines) + 1) + priced
+        self._done = 0
+
+    def baselines(self) -> list[Sitting]:
+        """Let the untuned model sit the exam in each way the recipe asks for."""
+        if not self.spec.baselines:
+            return []
+        model = load_model(self.given.prepared.base.folder)
+        sittings: list[Sitting] = []
+        for name in dict.fromkeys(self.spec.baselines):
+            prompts = [self.exam.template.prompt_ids(asked) for asked in self._requests(name)]
+            sittings += self._sit(model, name, prompts, priced=name == PRICED)
+        return sittings
+
+    def tuned(self) -> list[Sitting]:
+        """Let the tuned model sit the exam, with the prompts it was trained on."""
+        model = merge(load_tuned(self.given.prepared.base.folder, self.given.weights))
+        return self._sit(model, TUNED, self.exam.prompts, priced=True)
+
+    def _requests(self, name: BaselineName) -> list[Example]:
+        exam, given = self.exam, self.given.prepared
+        if not exam.asked:
+            return []
+        setting = Setting(
+            template=exam.template,
+            train=Split(given.split("train")),
+            labels=exam.labels,
+            instruct=bool(exam.labels) and not all(names_all(row, exam.labels) for row in exam.questions),
+            shots=self.spec.shots,
+            request_tokens=context_length(given.base.folder) - exam.max_new_tokens,
+            seed=self.seed,
+            note=lambda message: self.emit(Event(room="evaluate", kind="note", message=message)),
+        )
+        return BASELINES[name](setting, exam.questions)
+
+    def _sit(self, model: torch.nn.Module, system: str, prompts: list[list[int]], *, priced: bool) -> list[Sitting]:
+        exam = self.exam
+        losses = row_losses(model, exam.rows, progress=self._hear(system, "perplexity")) if priced else None
+        if not prompts:
+            return [Sitting(system, None, losses)] if priced else []
+        sittings = [Sitting(system, written_answers(model, exam, prompts, self._hear(system, "answers")), losses)]
+        if exam.labels:
+            name = system + LABEL_SCORED
+            sittings.append(Sitting(name, chosen_answers(model, exam, prompts, self._hear(name, "labels"))))
+        return sittings
+
+    def _hear(self, system: str, task: str) -> Progress:
+        """Return what turns finished rows into progress events, counted over the whole evaluation."""
+
+        def heard(rows: int) -> None:
+            self._done += rows
+            data = {"done": self._done, "total": self._total, "system": system, "task": task}
+            self.emit(Event(room="evaluate", kind="progress", message=f"{system}: {task}", data=data))
+
+        return heard
+
+
+def _facts(given: Trained, exam: Exam, seed: int) -> dict[str, str]:
+    prepared = given.prepared
+    return {
+        "base model": prepared.base.name,
+        "base weights": prepared.base.weights_sha256[:16],
+        "adapter": f"{given.adapter}, {given.trainable_parameters:,} of {given.total_parameters:,} parameters",
+        "training": f"{given.best_step} of {given.steps} steps on {prepared.rows.get('train', 0):,} rows",
+        "data": prepared.data_sha256[:16],
+        "answers": exam.kind,
+        "longest answer": f"{exam.max_new_tokens} tokens",
+        "seed": str(seed),
+    }

@@ -1,0 +1,244 @@
+"""The evaluation room on tiny models: what it writes, and that an untrained adapter makes no difference."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from luthier.core.artifacts import AnswerKind, Base, Prepared, Report, Trained
+from luthier.core.errors import LuthierError
+from luthier.core.events import Event
+from luthier.evaluate import room
+from luthier.evaluate.sample import Sample
+from luthier.evaluate.spec import EvaluateSpec
+from luthier.examples.example import Example, Message, Segment
+from luthier.examples.store import write_split
+from luthier.model.adapter import FullWeights, PeftAdapter
+from luthier.model.adapters.lora import LoraSpec
+from luthier.model.load import load_model, load_tokenizer
+from luthier.model.template import Template
+from luthier.model.tiny import save_tiny, tiny_model
+
+LABELS = ("blue", "green", "red")
+SPEC = EvaluateSpec(resamples=200, max_new_tokens=6)
+CLOSED = [
+    "zero-shot",
+    "zero-shot (label-scored)",
+    "few-shot",
+    "few-shot (label-scored)",
+    "tuned",
+    "tuned (label-scored)",
+]
+
+
+def closed_row(number: int) -> Example:
+    question = Message(role="user", content=f"Colour of thing {number}?")
+    answer = Message(role="assistant", content=LABELS[number % 3])
+    return Example(messages=(question, answer), file="colours.jsonl", row=number)
+
+
+def free_row(number: int) -> Example:
+    segments = (Segment(text=f"Number {number} is ", target=False), Segment(text=f"the {number}th number", target=True))
+    return Example(segments=segments, file="numbers.jsonl", row=number)
+
+
+def json_row(number: int) -> Example:
+    question = Message(role="user", content=f"Give {number} as JSON.")
+    answer = Message(role="assistant", content=json.dumps({"value": number}))
+    return Example(messages=(question, answer), file="json.jsonl", row=number)
+
+
+def text_row(number: int) -> Example:
+    return Example(segments=(Segment(text=f"Once there was {number}.", target=True),), file="text.jsonl", row=number)
+
+
+MAKERS = {"closed": closed_row, "free": free_row, "json": json_row, "text": text_row}
+
+
+def prepared(
+    folder: Path, kind: AnswerKind, *, family: str = "llama", sizes: tuple[int, int, int] = (12, 4, 9)
+) -> Prepared:
+    base = Base(name="tiny", folder=save_tiny(folder / "base", family), weights_sha256="w")
+    template = Template(load_tokenizer(base.folder))
+    (folder / "examples").mkdir()
+    counts, start = {}, 1
+    for name, count in zip(("train", "validation", "test"), sizes, strict=True):
+        examples = [MAKERS[kind](number) for number in range(start, start + count)]
+        pairs = ((template.encode(example), example) for example in examples)
+        counts[name], start = write_split(folder / "examples" / f"{name}.arrow", pairs), start + count
+    return Prepared(
+        folder=folder,
+        base=base,
+        format="chat",
+        rows=counts,
+        target_tokens=1,
+        total_tokens=1,
+        longest=99,
+        labels=LABELS if kind == "closed" else (),
+        answer_kind=kind,
+        data_sha256="d",
+        context_tokens=99,
+    )
+
+
+def trained(folder: Path, kind: AnswerKind, *, adapter: str = "lora", **changes) -> Trained:
+    """An adapter as it starts, or full weights of another seed, in place of a training."""
+    given = prepared(folder / "data", kind, **changes)
+    if adapter == "lora":
+        spec = PeftAdapter(LoraSpec(r=4))
+        spec.save(spec.attach(load_model(given.base.folder), seed=0), folder / "weights", base_model="tiny")
+    else:
+        FullWeights().save(tiny_model("llama", seed=5), folder / "weights", base_model="tiny")
+    return Trained(
+        folder=folder,
+        prepared=given,
+        adapter=adapter,
+        steps=0,
+        best_step=0,
+        train_loss=1.0,
+        trainable_parameters=1,
+        total_parameters=2,
+        tokens_per_second=1.0,
+    )
+
+
+class Heard(list):
+    def __call__(self, event: Event) -> None:
+        self.append(event)
+
+    def messages(self, kind: str) -> list[str]:
+        return [event.message for event in self if event.kind == kind]
+
+
+def read_samples(out: Path) -> list[Sample]:
+    return [Sample.model_validate_json(line) for line in (out / "samples.jsonl").read_text().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def closed(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("closed")
+    given, heard = trained(folder, "closed"), Heard()
+    return given, room.run(SPEC, given, folder / "evaluate", heard, seed=7), heard
+
+
+def test_an_untrained_adapter_makes_no_detectable_difference(closed) -> None:
+    _, report, _ = closed
+    assert [system.name for system in report.systems] == CLOSED
+    by_name = {system.name: system for system in report.systems}
+    assert by_name["tuned"].metrics["perplexity"] == by_name["zero-shot"].metrics["perplexity"]
+    perplexity = next(one for one in report.comparisons if one.metric == "perplexity")
+    assert (perplexity.b, perplexity.difference) == ("zero-shot", 0.0)
+    assert perplexity.verdict.startswith("no detectable difference")
+    assert "No detectable difference" in report.conclusion
+
+
+def test_the_report_has_the_promised_shape(closed) -> None:
+    _, report, _ = closed
+    written = json.loads((report.folder / "report.json").read_text())
+    assert set(written["systems"][0]["metrics"]["accuracy"]) == {"value", "low", "high", "n"}
+    assert set(written["comparisons"][0]) >= {"a", "b", "metric", "difference", "low", "high", "p", "verdict"}
+    assert {one["metric"] for one in written["comparisons"]} == {"accuracy", "macro_f1", "perplexity"}
+    assert [one["b"] for one in written["comparisons"] if one["metric"] == "accuracy"] == [
+        n for n in CLOSED if n != "tuned"
+    ]
+    assert Report.read(report.folder) == report
+    assert (report.folder / "report.md").exists() and (report.folder / "report.html").exists()
+
+
+def test_systems_say_how_they_answered(closed) -> None:
+    _, report, _ = closed
+    for system in report.systems:
+        assert system.latency_s > 0 and 0 <= system.stops_share <= 1
+        assert sum(sum(row.values()) for row in system.confusion.values()) == 9
+        assert ("format_followed" in system.metrics) == (not system.name.endswith("(label-scored)"))
+    prompt_tokens = {system.name: system.prompt_tokens for system in report.systems}
+    assert prompt_tokens["few-shot"] > prompt_tokens["zero-shot"] > prompt_tokens["tuned"]
+
+
+def test_samples_hold_every_answer(closed) -> None:
+    given, report, _ = closed
+    samples = read_samples(report.folder)
+    assert [sample.row for sample in samples] == [f"colours.jsonl:{number}" for number in range(17, 26)]
+    assert [sample.reference for sample in samples] == [LABELS[number % 3] for number in range(17, 26)]
+    first = samples[0]
+    assert list(first.answers) == CLOSED and "<|im_start|>user\nColour of thing 17?" in first.prompt
+    assert first.answers["tuned (label-scored)"].label in LABELS
+    assert set(first.answers["tuned"].scores) == {"accuracy", "macro_f1", "format_followed", "perplexity"}
+
+
+def test_progress_reaches_its_total(closed) -> None:
+    _, _, heard = closed
+    progress = [event.data for event in heard if event.kind == "progress"]
+    assert progress[-1]["done"] == progress[-1]["total"] == 9 * 6 + 9 * 2
+    assert {one["system"] for one in progress} == set(CLOSED)
+    assert heard.messages("note") == [
+        "few-shot: 3 examples of the training split before each question (6 were wanted; no more fit or exist)"
+    ]
+
+
+def test_the_same_seed_gives_the_same_report(closed, tmp_path: Path) -> None:
+    given, report, _ = closed
+    again = room.run(SPEC, given, tmp_path, Heard(), seed=7)
+    assert read_samples(tmp_path) == read_samples(report.folder)
+    times = {"latency_s"}
+    assert [s.model_dump(exclude=times) for s in again.systems] == [s.model_dump(exclude=times) for s in report.systems]
+    assert again.comparisons == report.comparisons
+
+
+@pytest.mark.parametrize(("kind", "metric"), [("free", "rouge_l"), ("json", "field_f1")])
+def test_open_answers(kind: AnswerKind, metric: str, tmp_path: Path) -> None:
+    report = room.run(SPEC, trained(tmp_path, kind), tmp_path / "evaluate", Heard(), seed=7)
+    assert [system.name for system in report.systems] == ["zero-shot", "few-shot", "tuned"]
+    assert report.primary_metric == metric
+    samples = read_samples(tmp_path / "evaluate")
+    assert all(sample.answers["tuned"].text == sample.answers["zero-shot"].text for sample in samples)
+    assert report.comparisons[0].difference == 0.0
+
+
+def test_text_without_prompts_is_only_priced(tmp_path: Path) -> None:
+    heard = Heard()
+    report = room.run(SPEC, trained(tmp_path, "text"), tmp_path / "evaluate", heard, seed=7)
+    assert [system.name for system in report.systems] == ["zero-shot", "tuned"]
+    assert all(set(system.metrics) == {"perplexity"} for system in report.systems)
+    assert report.primary_metric == "perplexity"
+    assert [event.data["done"] for event in heard if event.kind == "progress"][-1] == 18
+
+
+def test_full_weights_differ_from_the_base(tmp_path: Path) -> None:
+    report = room.run(SPEC, trained(tmp_path, "closed", adapter="full"), tmp_path / "evaluate", Heard(), seed=7)
+    perplexity = {system.name: system.metrics.get("perplexity") for system in report.systems}
+    assert perplexity["tuned"].value != perplexity["zero-shot"].value
+
+
+def test_an_empty_test_split_falls_back_on_validation_and_says_so(tmp_path: Path) -> None:
+    heard = Heard()
+    given = trained(tmp_path, "closed", sizes=(12, 5, 0))
+    report = room.run(SPEC, given, tmp_path / "evaluate", heard, seed=7)
+    assert report.test_rows == 5
+    assert "the test split is empty" in heard.messages("warning")[0]
+
+
+def test_nothing_held_out_is_an_error(tmp_path: Path) -> None:
+    given = trained(tmp_path, "closed", sizes=(12, 0, 0))
+    with pytest.raises(LuthierError, match="no held-out rows"):
+        room.run(SPEC, given, tmp_path / "evaluate", Heard(), seed=7)
+    assert not (tmp_path / "evaluate").exists()
+
+
+def test_rows_are_drawn_by_the_seed(tmp_path: Path) -> None:
+    spec = SPEC.model_copy(update={"max_rows": 4, "baselines": ()})
+    given = trained(tmp_path, "closed")
+    drawn = []
+    for place, seed in enumerate((7, 7, 8)):
+        report = room.run(spec, given, tmp_path / f"evaluate-{place}", Heard(), seed=seed)
+        assert report.test_rows == 4 and [system.name for system in report.systems] == CLOSED[-2:]
+        drawn.append([sample.row for sample in read_samples(report.folder)])
+    assert drawn[0] == drawn[1] != drawn[2]
+    assert drawn[0] == sorted(drawn[0])
+
+
+def test_metrics_that_the_recipe_names_are_used_first_one_first(tmp_path: Path) -> None:
+    spec = SPEC.model_copy(update={"metrics": ("chrf", "exact_match"), "baselines": ("zero-shot",)})
+    report = room.run(spec, trained(tmp_path, "free"), tmp_path / "evaluate", Heard(), seed=7)
+    assert report.primary_metric == "chrf"
+    assert set(report.systems[-1].metrics) == {"chrf", "exact_match", "perplexity"}
