@@ -136,7 +136,7 @@ def _report(stages: tuple[str, ...], emit: Emit) -> Callable[[str], None]:
 
 def _refuse_near_miss(name: str, path: Path) -> None:
     """Refuse what can be neither a hub id nor a misspelt name, saying what was perhaps meant."""
-    close = difflib.get_close_matches(name.lower(), [EMBEDDED], cutoff=0.75)
+    close = [] if "/" in name else difflib.get_close_matches(name.lower(), [EMBEDDED], cutoff=0.7)
     if close:
         raise ModelError("no such model", where={"model": name}, hint=f"did you mean `{close[0]}`?")
     if not HUB_ID.fullmatch(name):

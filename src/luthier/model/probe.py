@@ -12,7 +12,7 @@ from luthier.model.child import limit_memory, run_child
 from luthier.model.messages import RENDER_ERRORS
 
 SECONDS = 30
-CPU_SECONDS = 5
+CPU_SECONDS = 3
 MEMORY_BYTES = 512 << 20
 OUTPUT_BYTES = 1 << 20
 QUESTION, ANSWER = {"role": "user", "content": "a question"}, {"role": "assistant", "content": "an answer"}
