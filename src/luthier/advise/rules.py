@@ -10,7 +10,8 @@ from luthier.recipe import Advice, Recipe
 class Rule(Protocol):
     """A pure function from the recipe so far and the facts to the value of one field."""
 
-    def __call__(self, recipe: Recipe, facts: Facts, /) -> Advice: ...
+    def __call__(self, recipe: Recipe, facts: Facts, /) -> Advice:
+        """Return the value and its reason."""
 
 
 RULES: dict[str, Rule] = {

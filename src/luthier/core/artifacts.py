@@ -53,6 +53,11 @@ class Base(Artifact):
     licence: str | None = None
     """The licence its model card names, where there is one."""
 
+    @property
+    def title(self) -> str:
+        """The name without this machine's folders, for what is shared with others."""
+        return Path(self.name).name if Path(self.name).is_absolute() else self.name
+
 
 class Prepared(Artifact):
     """Tokenised splits: `<folder>/examples/{train,validation,test}.arrow`."""

@@ -56,18 +56,21 @@ class RunFolder:
         with disk_errors(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
         lock = filelock.FileLock(self.path / ".lock")
+        with disk_errors(self.path):
+            self._acquire(lock)
         try:
-            with disk_errors(self.path):
-                lock.acquire(timeout=0)
+            yield
+        finally:
+            lock.release()
+
+    def _acquire(self, lock: filelock.BaseFileLock) -> None:
+        try:
+            lock.acquire(timeout=0)
         except filelock.Timeout as error:
             hint = "wait until it ends, or choose another folder with `--out`"
             raise ResourceError(
                 "another process works in this run folder", where={"run": self.path}, hint=hint
             ) from error
-        try:
-            yield
-        finally:
-            lock.release()
 
     def mend_events(self) -> None:
         """Cut off a last event that a crash left half-written, so that the next one starts a line of its own."""

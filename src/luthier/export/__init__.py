@@ -1,0 +1,1 @@
+"""Export: deployable folders, each with a manifest of hashes and a proof."""

@@ -1,0 +1,1 @@
+"""The desk: from a recipe to its plan, and through the rooms in order."""

@@ -55,6 +55,11 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     return _parsed(document, path, overrides)
 
 
+def recipe_from(value: dict[str, Any], overrides: Sequence[str] = ()) -> Recipe:
+    """Return the recipe that a mapping describes; paths in it count from here."""
+    return _parsed(Document(value), Path("recipe"), overrides)
+
+
 def _parsed(document: Document, path: Path, overrides: Sequence[str]) -> Recipe:
     value = document.value
     if not isinstance(value, dict):

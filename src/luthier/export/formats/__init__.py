@@ -1,0 +1,1 @@
+"""Export formats: one file per form, each writing a folder and proving it."""

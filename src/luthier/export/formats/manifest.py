@@ -17,7 +17,7 @@ def seal(folder: Path, given: Trained, *, name: str, proof: Proof | None, at: Pa
     manifest = {
         "format": name,
         "files": files,
-        "base_model": given.prepared.base.name,
+        "base_model": given.prepared.base.title,
         "base_weights_sha256": given.prepared.base.weights_sha256,
         "licence": given.prepared.base.licence,
         "tuned_weights_sha256": given.weights_sha256,

@@ -10,7 +10,7 @@ from luthier.core.files import whole_folder
 from luthier.export.formats.manifest import seal
 from luthier.export.formats.proof import compare, prompts_of, what_it_says
 from luthier.model.adapter import load_tuned, merge
-from luthier.model.load import load_model, load_tokenizer
+from luthier.model.load import load_model, load_tokenizer, quiet
 from luthier.model.template import Template
 
 # Everything but the weights and the config of a base model: its words, as they are.
@@ -42,7 +42,8 @@ def export(given: Trained, out: Path, *, card: str) -> Exported:
 
 def write_model(model: PreTrainedModel, folder: Path, *, tokenizer_from: Path) -> None:
     """Write weights and config, and the base model's tokenizer files unchanged."""
-    model.save_pretrained(str(folder))
+    with quiet():
+        model.save_pretrained(str(folder))
     for pattern in TOKENIZER_FILES:
         for path in sorted(tokenizer_from.glob(pattern)):
             if path.is_file():

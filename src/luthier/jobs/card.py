@@ -1,0 +1,84 @@
+"""The model card: what a tuned model is, what it was made from, how good it is, and how to use it."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from luthier.core.artifacts import Base, Report, Trained
+from luthier.evaluate.table import table_rows
+from luthier.recipe import Plan
+
+USE_MERGED = """```python
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+tokenizer = AutoTokenizer.from_pretrained("merged")
+model = AutoModelForCausalLM.from_pretrained("merged")
+```"""
+USE_ADAPTER = """```python
+from peft import AutoPeftModelForCausalLM
+
+model = AutoPeftModelForCausalLM.from_pretrained("adapter")  # loads the base model, too
+```"""
+
+
+def model_card(plan: Plan, trained: Trained, report: Report | None) -> str:
+    """Return the card as Markdown, with the header that model hubs read."""
+    return "\n".join([*_header(trained.prepared.base), *_body(plan, trained), *_measured(report), *_use(plan)]) + "\n"
+
+
+def _header(base: Base) -> Iterator[str]:
+    yield "---"
+    if base.licence:
+        yield f"license: {base.licence}"
+    yield f"base_model: {base.title}"
+    yield "tags: [luthier]"
+    yield "---"
+
+
+def _body(plan: Plan, trained: Trained) -> Iterator[str]:
+    data = trained.prepared
+    train = plan.train
+    yield f"\n# {data.base.title}, tuned with Luthier\n"
+    yield f"- **Base model:** {data.base.title}, licence {data.base.licence or 'not named by its card'}"
+    yield f"- **Data:** {', '.join(_names(plan.data.path))}; {_rows(data.rows)}; format `{data.format}`"
+    yield f"- **Method:** {train.method.name} with {trained.adapter}, {_count(trained)}"
+    yield f"- **Training:** {trained.steps:,} steps of {train.batch_size} rows, learning rate {train.learning_rate:g}"
+    yield f"- **Seed:** {plan.seed}; the whole plan is `plan.yaml` in the run folder"
+    yield f"- **Data hash:** `{data.data_sha256}`"
+
+
+def _names(path: str | tuple[str, ...]) -> list[str]:
+    paths = (path,) if isinstance(path, str) else path
+    return [f"`{Path(entry).name if Path(entry).is_absolute() else entry}`" for entry in paths]
+
+
+def _rows(rows: dict[str, int]) -> str:
+    return ", ".join(f"{count:,} {split} rows" for split, count in rows.items())
+
+
+def _count(trained: Trained) -> str:
+    share = trained.trainable_parameters / max(1, trained.total_parameters)
+    return f"{trained.trainable_parameters:,} of {trained.total_parameters:,} parameters trained ({share:.1%})"
+
+
+def _measured(report: Report | None) -> Iterator[str]:
+    yield "\n## How good it is\n"
+    if report is None:
+        yield "Not measured: the recipe leaves the evaluation out."
+        return
+    rows = table_rows(report)
+    titles = list(rows[0].cells) if rows else []
+    yield f"{report.conclusion}\n"
+    yield f"On {report.test_rows:,} held-out rows, with 95 % intervals:\n"
+    yield f"| | {' | '.join(titles)} |"
+    yield f"|---|{'---|' * len(titles)}"
+    for row in rows:
+        yield f"| {row.system} | {' | '.join(row.cells.values())} |"
+
+
+def _use(plan: Plan) -> Iterator[str]:
+    yield "\n## How to use it\n"
+    if "merged" in plan.export:
+        yield USE_MERGED
+    if "adapter" in plan.export:
+        yield USE_ADAPTER
+    yield "\nOr talk to it with `luthier chat RUN`, where RUN is the run folder."

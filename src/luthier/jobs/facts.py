@@ -1,0 +1,139 @@
+"""Gather the facts that advice is drawn from: a look at the rows, at the model, at the machine."""
+
+import os
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from luthier.advise.facts import DataFacts, Facts, MachineFacts, ModelFacts
+from luthier.core.artifacts import Base
+from luthier.core.errors import DataError
+from luthier.core.events import Emit, Event
+from luthier.data.spec import DataSpec
+from luthier.examples.example import Example
+from luthier.recipe import Recipe
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig, PreTrainedModel
+
+    from luthier.data.look import Encode
+    from luthier.data.look import Facts as Look
+    from luthier.examples.store import Encoded
+    from luthier.model.template import Template
+
+COUNTED_ROWS = 200_000
+"""Rows counted at most; of larger sets the plan knows a lower bound, and says so by `complete`."""
+COMPILERS = ("c++", "g++", "clang++")
+
+
+def gather(recipe: Recipe, base: Base, emit: Emit) -> Facts:
+    """Return everything the rules may ask about."""
+    emit(Event(room="plan", kind="note", message="looking at data, model and machine"))
+    model = model_facts(recipe, base)
+    return Facts(data=data_facts(recipe.data, base, context=model.context_tokens), model=model, machine=machine_facts())
+
+
+def data_facts(spec: DataSpec, base: Base, *, context: int) -> DataFacts:
+    """Look at the first rows, count their tokens, and estimate how many rows are left to train on."""
+    from luthier.data.look import look
+    from luthier.model.load import load_tokenizer
+    from luthier.model.template import Template
+
+    seen = look(spec, encode=_encoding(Template(load_tokenizer(base.folder))))
+    counted = seen if seen.complete else look(spec, limit=COUNTED_ROWS)
+    most = context if spec.max_tokens == "auto" else spec.max_tokens
+    return DataFacts(
+        rows=training_rows(spec, counted),
+        has_validation=bool(spec.split.validation or spec.validation_path),
+        format=seen.format,
+        answer_kind=counted.answer_kind,
+        labels=len(counted.labels),
+        mean_tokens=min(seen.mean_tokens or 1.0, most),
+        longest_tokens=max(1, min(seen.longest_tokens or 1, most)),
+        longest_answer_tokens=max(1, min(seen.longest_answer_tokens or 1, most)),
+        complete=seen.complete,
+    )
+
+
+def _encoding(template: "Template") -> "Encode":
+    """Return the template's encoder; a row it refuses counts no tokens here and is reported by the data room."""
+    from luthier.examples.store import Encoded
+
+    def encode(example: Example) -> "Encoded":
+        try:
+            return template.encode(example)
+        except DataError:
+            return Encoded([], [], 0)
+
+    return encode
+
+
+def training_rows(spec: DataSpec, counted: "Look") -> int:
+    """Return how many rows the held-out shares leave, as far as they were counted."""
+    validation = 0 if spec.validation_path else spec.split.validation
+    test = 0 if spec.test_path else spec.split.test
+    return max(1, round(counted.rows["train"] * (1 - validation - test)))
+
+
+def model_facts(recipe: Recipe, base: Base) -> ModelFacts:
+    """Read the config, build the model without memory to see its layers, and measure one step where memory matters."""
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    from luthier.model.adapter import is_linear
+    from luthier.model.load import context_length
+
+    config = AutoConfig.from_pretrained(base.folder, local_files_only=True)
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(config)
+    head = model.get_output_embeddings()
+    linear = {name.rsplit(".", 1)[-1] for name, part in model.named_modules() if is_linear(part) and part is not head}
+    return ModelFacts(
+        parameters=model.num_parameters(),
+        context_tokens=context_length(base.folder),
+        linear_layers=tuple(sorted(linear)),
+        layers=_text(config).num_hidden_layers,
+        hidden=_text(config).hidden_size,
+        activation_bytes_per_token=_activation_bytes(recipe, base.folder),
+    )
+
+
+def _text(config: "PretrainedConfig") -> "PretrainedConfig":
+    return config.get_text_config()
+
+
+def _activation_bytes(recipe: Recipe, folder: Path) -> float:
+    """Measure on the model itself what a step keeps per token; not needed where the recipe sets the micro-batch."""
+    train = recipe.train
+    if train.micro_batch_tokens != "auto" and train.gradient_checkpointing != "auto":
+        return 1.0
+    from luthier.model.load import load_model
+    from luthier.model.step import FastStep, PlainStep, why_plain
+    from luthier.train.memory import activation_bytes_per_token
+
+    model: PreTrainedModel = train.adapter.build().attach(load_model(folder), seed=recipe.seed)
+    fast = train.fast_step and why_plain(model) is None
+    step = FastStep(model) if fast else PlainStep(model)
+    vocabulary = model.get_input_embeddings().num_embeddings
+    return activation_bytes_per_token(step, vocabulary=vocabulary)
+
+
+def machine_facts() -> MachineFacts:
+    """Ask the hardware."""
+    from luthier.model.device import hardware
+
+    found = hardware()
+    return MachineFacts(
+        cores=found.cores,
+        available_bytes=found.available_bytes,
+        accelerator=found.accelerator,
+        fast_dtype=found.fast_dtype,
+        fast_dtype_because=found.fast_dtype_because,
+        has_compiler=compiler() is not None,
+    )
+
+
+def compiler() -> str | None:
+    """Return the C++ compiler that `torch.compile` would find, if any."""
+    names = [os.environ.get("CXX", ""), *COMPILERS]
+    return next((found for name in names if name and (found := shutil.which(name))), None)

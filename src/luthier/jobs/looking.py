@@ -1,0 +1,118 @@
+"""Before a run: check and preview data, and write a first recipe for it."""
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from luthier.core.events import Emit
+from luthier.core.yaml import Where, write_yaml
+from luthier.jobs.plan import value_at
+from luthier.jobs.prepare import settle
+from luthier.jobs.rooms import Rooms, real_rooms
+from luthier.recipe import Plan, Recipe
+
+if TYPE_CHECKING:
+    from luthier.data.check import DataCheck
+    from luthier.data.preview import PreviewRow
+    from luthier.data.rows import RowIssue
+
+HEAD = """\
+# A recipe for Luthier: how to tune {base} on {data}.
+#
+#   luthier data check {data}     what is in the rows, and what is wrong with them
+#   luthier run {recipe}          tune, measure, export
+#
+# {seen}
+# What is not written here has a default (`luthier show recipe`); `auto` is resolved in the run's plan.yaml.
+
+"""
+# The fields a first recipe shows: those a person is most likely to change.
+SHOWN = (
+    "base_model",
+    "data.path",
+    "data.format",
+    "data.split.validation",
+    "data.split.test",
+    "train.method.name",
+    "train.adapter.name",
+    "train.adapter.r",
+    "train.epochs",
+    "train.batch_size",
+    "train.learning_rate",
+    "evaluate.baselines",
+    "evaluate.metrics",
+    "export",
+    "seed",
+)
+COMMENTS = {
+    "base_model": "the embedded model; or a hub id, a folder, a .gguf file",
+    "data.path": "counted from this file's folder",
+    "data.split.validation": "share of rows that watch training",
+    "data.split.test": "share of rows that measure the result; training never sees them",
+    "train.adapter.name": "or full: all weights",
+    "train.adapter.r": "rank of the update; more can hold more",
+    "train.epochs": "passes over the rows; or `steps`",
+    "evaluate.baselines": "what the tuned model has to beat",
+    "export": "one model that any safetensors reader loads; or adapter",
+}
+
+
+def check_data(recipe: Recipe, emit: Emit) -> "DataCheck":
+    """Check the rows that a recipe names, as the model will see them."""
+    from luthier.data.room import check
+    from luthier.model.base import resolve_base
+
+    return check(recipe.data, resolve_base(recipe.base_model, emit), emit, seed=recipe.seed)
+
+
+def preview_data(recipe: Recipe, emit: Emit, *, rows: int) -> "list[PreviewRow | RowIssue]":
+    """Return the first rows as the model will see them."""
+    from luthier.data.preview import preview
+    from luthier.model.base import resolve_base
+
+    return preview(recipe.data, resolve_base(recipe.base_model, emit), rows=rows)
+
+
+def first_recipe(recipe: Recipe, out: Path, emit: Emit, *, rooms: Rooms | None = None) -> str:
+    """Return the text of a commented recipe with the values that suit the data, the model and this machine."""
+    doors = rooms or real_rooms()
+    base = doors.base(recipe.base_model, emit)
+    plan = settle(recipe, base, doors, emit)
+    value: dict[str, Any] = {}
+    for path in SHOWN:
+        _put(value, path, value_at(plan, path))
+    value["data"]["path"] = _beside(plan.data.path, out)
+    text = write_yaml(value, _comments(plan))
+    data = " ".join(_names(value["data"]["path"]))
+    return HEAD.format(base=base.title, data=data, recipe=out.name, seen=_seen(plan)) + text
+
+
+def _put(value: dict[str, Any], path: str, leaf: Any) -> None:
+    *blocks, last = path.split(".")
+    for block in blocks:
+        value = value.setdefault(block, {})
+    value[last] = list(leaf) if isinstance(leaf, tuple) else leaf
+
+
+def _beside(path: str | tuple[str, ...], out: Path) -> str | list[str]:
+    names = [_relative(entry, out.resolve().parent) for entry in _names(path)]
+    return names[0] if isinstance(path, str) or len(names) == 1 else names
+
+
+def _relative(entry: str, folder: Path) -> str:
+    return Path(os.path.relpath(entry, folder)).as_posix() if Path(entry).is_absolute() else entry
+
+
+def _names(path: str | tuple[str, ...] | list[str]) -> list[str]:
+    return [path] if isinstance(path, str) else list(path)
+
+
+def _comments(plan: Plan) -> dict[Where, str]:
+    reasons = {reason.path: reason.because for reason in plan.reasons if reason.source == "resolved"}
+    comments = COMMENTS | {path: text for path, text in reasons.items() if path in SHOWN}
+    return {tuple(path.split(".")): text for path, text in comments.items()}
+
+
+def _seen(plan: Plan) -> str:
+    reasons = {reason.path: reason.because for reason in plan.reasons}
+    return f"Seen in the data: {reasons['evaluate.metrics']}; {reasons['data.max_tokens'].split('; ')[-1]}."

@@ -1,0 +1,144 @@
+"""The order of the rooms: data → train → evaluate → export. It stands here and nowhere else."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from luthier.core.artifacts import Base, Exports, Prepared, Report, Trained
+from luthier.core.errors import CheckpointError, RecipeError
+from luthier.core.events import Emit
+from luthier.core.files import write_atomic
+from luthier.core.runfolder import RunFolder
+from luthier.evaluate.spec import EvaluateSpec
+from luthier.jobs.card import model_card
+from luthier.jobs.listen import Listener, listening
+from luthier.jobs.manifest import Manifest
+from luthier.jobs.plan import plan_yaml
+from luthier.jobs.prepare import prepare, saved_plan, settle
+from luthier.jobs.rooms import Rooms, real_rooms
+from luthier.jobs.stage import stage
+from luthier.recipe import Plan, Recipe
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What a run made, typed; everything in it also lies in the run folder."""
+
+    folder: Path
+    plan: Plan
+    trained: Trained
+    report: Report | None
+    """None where the recipe leaves the evaluation out."""
+    exports: Exports | None
+    """None where the recipe asks for no export."""
+
+
+@dataclass(frozen=True)
+class Desk:
+    """What every stage of a run needs."""
+
+    folder: RunFolder
+    plan: Plan
+    rooms: Rooms
+    emit: Emit
+
+
+def run_recipe(
+    recipe: Recipe, folder: RunFolder, *, listeners: tuple[Listener, ...] = (), rooms: Rooms | None = None
+) -> RunResult:
+    """Do a recipe in a run folder, or go on with what an earlier process left there."""
+    with folder.locked(), listening(folder, listeners) as emit:
+        doors = rooms or real_rooms()
+        plan, base = prepare(recipe, folder, doors, emit)
+        desk = Desk(folder, plan, doors, emit)
+
+        prepared = _data(desk, base)
+        trained = _train(desk, prepared)
+        report = _evaluate(desk, trained) if plan.evaluate else None
+        exports = _export(desk, trained, report) if plan.export else None
+
+        Manifest.read(folder.manifest).finish(folder.manifest)
+        return RunResult(folder.path, plan, trained, report, exports)
+
+
+def evaluate_run(
+    folder: RunFolder,
+    *,
+    overrides: tuple[str, ...] = (),
+    listeners: tuple[Listener, ...] = (),
+    rooms: Rooms | None = None,
+) -> Report:
+    """Measure a trained run, again only where the plan's evaluation has changed."""
+    foreign = [word for word in overrides if not word.startswith("evaluate.")]
+    if foreign:
+        hint = "for anything else, start a new run"
+        raise RecipeError("only `evaluate.…` can be set here", where={"--set": foreign[0]}, hint=hint)
+    with folder.locked(), listening(folder, listeners) as emit:
+        doors = rooms or real_rooms()
+        plan = saved_plan(folder, overrides)
+        base = doors.base(plan.base_model, emit)
+        trained = trained_of(folder, base)
+        if plan.evaluate is None:
+            plan = plan.model_copy(update={"evaluate": EvaluateSpec()})
+        plan = settle(plan, base, doors, emit)
+        write_atomic(folder.plan, plan_yaml(plan))
+        return _evaluate(Desk(folder, plan, doors, emit), trained)
+
+
+def trained_of(folder: RunFolder, base: Base) -> Trained:
+    """Return the tuned model of a run, wherever its folder lies by now."""
+    trained = Trained.read(folder.room("train"))
+    if trained is None:
+        hint = "go on with it: `luthier run RECIPE --resume`"
+        raise CheckpointError("this run has not finished training", where={"run": folder.path}, hint=hint)
+    prepared = trained.prepared.model_copy(update={"folder": folder.room("data").absolute(), "base": base})
+    return trained.model_copy(update={"folder": folder.room("train").absolute(), "prepared": prepared})
+
+
+def _data(desk: Desk, base: Base) -> Prepared:
+    spec, seed = desk.plan.data, desk.plan.seed
+    files = Manifest.read(desk.folder.manifest).data_files
+    prepared = stage(
+        desk.folder.room("data").absolute(),
+        Prepared,
+        lambda out: desk.rooms.data(spec, base, out, desk.emit, seed=seed),
+        inputs=[spec, seed, base.weights_sha256, files],
+        emit=desk.emit,
+    )
+    return prepared.model_copy(update={"folder": desk.folder.room("data").absolute(), "base": base})
+
+
+def _train(desk: Desk, prepared: Prepared) -> Trained:
+    spec, seed = desk.plan.train, desk.plan.seed
+    stage(
+        desk.folder.room("train").absolute(),
+        Trained,
+        lambda out: desk.rooms.train(spec, prepared, out, desk.emit, seed=seed),
+        inputs=[spec, seed, prepared.inputs_sha256],
+        emit=desk.emit,
+    )
+    return trained_of(desk.folder, prepared.base)
+
+
+def _evaluate(desk: Desk, trained: Trained) -> Report:
+    spec, seed = desk.plan.evaluate, desk.plan.seed
+    report = stage(
+        desk.folder.room("evaluate").absolute(),
+        Report,
+        lambda out: desk.rooms.evaluate(spec, trained, out, desk.emit, seed=seed),
+        inputs=[spec, seed, trained.inputs_sha256],
+        emit=desk.emit,
+    )
+    return report.model_copy(update={"folder": desk.folder.room("evaluate").absolute()})
+
+
+def _export(desk: Desk, trained: Trained, report: Report | None) -> Exports:
+    names = desk.plan.export
+    card = model_card(desk.plan, trained, report)
+    write_atomic(desk.folder.card, card)
+    return stage(
+        desk.folder.room("export").absolute(),
+        Exports,
+        lambda out: desk.rooms.export(names, trained, out, desk.emit, card=card),
+        inputs=[list(names), trained.inputs_sha256, card],
+        emit=desk.emit,
+    )

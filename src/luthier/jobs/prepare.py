@@ -1,0 +1,52 @@
+"""Before the rooms: settle the plan, or take up the one an earlier process settled."""
+
+from luthier.core.artifacts import Base
+from luthier.core.errors import RecipeError
+from luthier.core.events import Emit, Event
+from luthier.core.files import write_atomic
+from luthier.core.runfolder import RunFolder
+from luthier.jobs.manifest import Manifest
+from luthier.jobs.plan import open_fields, plan_yaml, resolve
+from luthier.jobs.rooms import Rooms
+from luthier.recipe import Plan, Recipe
+from luthier.recipe_io.read import check_recipe, load_recipe, recipe_yaml
+
+
+def prepare(recipe: Recipe, folder: RunFolder, rooms: Rooms, emit: Emit) -> tuple[Plan, Base]:
+    """Return the plan and the base model; the plan of a run never changes once it is written."""
+    check_recipe(recipe)
+    if folder.plan.exists() and folder.manifest.exists():
+        plan = saved_plan(folder)
+        base = rooms.base(plan.base_model, emit)
+        Manifest.read(folder.manifest).check_same(plan, base, folder.path)
+        return plan, base
+    write_atomic(folder.recipe, recipe_yaml(recipe))
+    base = rooms.base(recipe.base_model, emit)
+    plan = settle(recipe, base, rooms, emit)
+    Manifest.of(plan, base).write(folder.manifest)
+    write_atomic(folder.plan, plan_yaml(plan))
+    return plan, base
+
+
+def settle(recipe: Recipe, base: Base, rooms: Rooms, emit: Emit) -> Plan:
+    """Resolve what is open; data, model and machine are looked at only where something is."""
+    if isinstance(recipe, Plan) and not open_fields(recipe):
+        return recipe
+    plan = resolve(recipe, rooms.facts(recipe, base, emit))
+    said = {reason.path: reason.because for reason in plan.reasons if reason.source == "resolved"}
+    emit(Event(room="plan", kind="done", message=f"{len(said)} values resolved; plan.yaml says why", data=said))
+    return plan
+
+
+def saved_plan(folder: RunFolder, overrides: tuple[str, ...] = ()) -> Plan:
+    """Return the plan of a run."""
+    plan = load_recipe(folder.plan, overrides)
+    if not isinstance(plan, Plan):
+        raise RecipeError("this is not the plan of a run", where={"file": folder.plan}, why="it has no `reasons`")
+    return plan
+
+
+def same_recipe(folder: RunFolder, recipe: Recipe) -> bool:
+    """Tell whether a run was started from this recipe."""
+    saved = load_recipe(folder.recipe)
+    return saved.model_dump(exclude={"reasons"}) == recipe.model_dump(exclude={"reasons"})
