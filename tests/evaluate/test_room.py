@@ -242,3 +242,24 @@ def test_metrics_that_the_recipe_names_are_used_first_one_first(tmp_path: Path) 
     report = room.run(spec, trained(tmp_path, "free"), tmp_path / "evaluate", Heard(), seed=7)
     assert report.primary_metric == "chrf"
     assert set(report.systems[-1].metrics) == {"chrf", "exact_match", "perplexity"}
+
+
+def test_questions_that_fill_the_context_stand_alone(tmp_path: Path) -> None:
+    heard = Heard()
+    spec = SPEC.model_copy(update={"max_new_tokens": 440})
+    report = room.run(spec, trained(tmp_path, "closed", family="gpt2"), tmp_path / "evaluate", heard, seed=7)
+    prompt_tokens = {system.name: system.prompt_tokens for system in report.systems}
+    assert prompt_tokens["few-shot"] == prompt_tokens["zero-shot"] == prompt_tokens["tuned"]
+    assert "zero-shot: 9 questions stand alone, since more does not fit into the context" in heard.messages("note")
+
+
+def test_rows_without_a_prompt_are_priced_but_not_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(MAKERS, "free", lambda number: text_row(number) if number % 3 == 0 else free_row(number))
+    heard = Heard()
+    report = room.run(SPEC, trained(tmp_path, "free"), tmp_path / "evaluate", heard, seed=7)
+    metrics = report.systems[-1].metrics
+    assert (metrics["perplexity"].n, metrics["rouge_l"].n) == (9, 6)
+    assert "3 test rows have no prompt: only their perplexity is measured" in heard.messages("note")
+    unasked = [sample for sample in read_samples(tmp_path / "evaluate") if sample.row.startswith("text.jsonl")]
+    assert len(unasked) == 3
+    assert all(set(sample.answers["tuned"].scores) == {"perplexity"} for sample in unasked)

@@ -102,15 +102,17 @@ def test_text_time_and_progress() -> None:
     answers = generate(
         lively_model("qwen2"), template, prompts, max_new_tokens=3, batch_tokens=120, progress=heard.append
     )
-    assert sum(heard) == 8 and len(heard) > 1
+    assert sum(heard) == 8 and len(heard) > 2
     assert all(answer.text == template.text(answer.ids) and answer.seconds > 0 for answer in answers)
 
 
 def test_a_prompt_that_fills_the_context_gets_an_empty_answer() -> None:
-    prompts = [[5] * CONTEXT, [7] * 4]
-    answers = generate(lively_model("gpt2"), Template(tiny_tokenizer()), prompts, max_new_tokens=3)
-    assert answers[0].ids == [] and not answers[0].stopped
-    assert len(answers[1].ids) == 3
+    prompts, heard = [[5] * CONTEXT, [7] * 4, [6] * (CONTEXT + 9)], []
+    answers = generate(
+        lively_model("gpt2"), Template(tiny_tokenizer()), prompts, max_new_tokens=3, progress=heard.append
+    )
+    assert [len(answer.ids) for answer in answers] == [0, 3, 0]
+    assert not answers[0].stopped and sum(heard) == 3
 
 
 def test_no_prompts_no_answers() -> None:

@@ -43,7 +43,7 @@ class Exam:
         """The right answer to each question."""
         return [example.answer for example in self.questions]
 
-    @property
+    @cached_property
     def prompts(self) -> list[list[int]]:
         """The questions' token ids, exactly as they were trained."""
         return [self.rows[row].ids[: self.rows[row].prompt_tokens] for row in self.asked]

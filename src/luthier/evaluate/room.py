@@ -18,10 +18,10 @@ from luthier.evaluate.instruction import names_all
 from luthier.evaluate.render import write_reports
 from luthier.evaluate.results import Sitting, comparisons, samples, scored, system_result
 from luthier.evaluate.spec import BaselineName, EvaluateSpec
-from luthier.examples.example import Example
 from luthier.examples.store import Split
 from luthier.model.adapter import load_tuned, merge
 from luthier.model.load import context_length, load_model
+from luthier.model.quick import quicken
 from luthier.model.scoring import row_losses
 
 BASELINES = {"zero-shot": zero_shot.requests, "few-shot": few_shot.requests}
@@ -74,19 +74,18 @@ class _Desk:
         """Let the untuned model sit the exam in each way the recipe asks for."""
         if not self.spec.baselines:
             return []
-        model = load_model(self.given.prepared.base.folder)
+        model = quicken(load_model(self.given.prepared.base.folder))
         sittings: list[Sitting] = []
         for name in dict.fromkeys(self.spec.baselines):
-            prompts = [self.exam.template.prompt_ids(asked) for asked in self._requests(name)]
-            sittings += self._sit(model, name, prompts, priced=name == PRICED)
+            sittings += self._sit(model, name, self._prompts(name), priced=name == PRICED)
         return sittings
 
     def tuned(self) -> list[Sitting]:
         """Let the tuned model sit the exam, with the prompts it was trained on."""
-        model = merge(load_tuned(self.given.prepared.base.folder, self.given.weights))
+        model = quicken(merge(load_tuned(self.given.prepared.base.folder, self.given.weights)))
         return self._sit(model, TUNED, self.exam.prompts, priced=True)
 
-    def _requests(self, name: BaselineName) -> list[Example]:
+    def _prompts(self, name: BaselineName) -> list[list[int]]:
         exam, given = self.exam, self.given.prepared
         if not exam.asked:
             return []
@@ -98,9 +97,20 @@ class _Desk:
             shots=self.spec.shots,
             request_tokens=context_length(given.base.folder) - exam.max_new_tokens,
             seed=self.seed,
-            note=lambda message: self.emit(Event(room="evaluate", kind="note", message=message)),
+            note=self._note,
         )
-        return BASELINES[name](setting, exam.questions)
+        prompts = [exam.template.prompt_ids(asked) for asked in BASELINES[name](setting, exam.questions)]
+
+        # What a baseline adds must not push a question out of the context.
+        full = [place for place, prompt in enumerate(prompts) if len(prompt) > setting.request_tokens]
+        for place in full:
+            prompts[place] = exam.prompts[place]
+        if full:
+            self._note(f"{name}: {len(full)} questions stand alone, since more does not fit into the context")
+        return prompts
+
+    def _note(self, message: str) -> None:
+        self.emit(Event(room="evaluate", kind="note", message=message))
 
     def _sit(self, model: torch.nn.Module, system: str, prompts: list[list[int]], *, priced: bool) -> list[Sitting]:
         exam = self.exam

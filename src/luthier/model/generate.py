@@ -46,7 +46,9 @@ def generate(
     """Answer prompts greedily, in batches; `progress` hears how many more rows are done."""
     work = _Work(causal_lm(model), template, prompts, max_new_tokens)
     with torch.inference_mode():
-        for group in _groups(work):
+        groups = _groups(work)
+        progress(len(work.answers))
+        for group in groups:
             _answer_group(work, group, batch_tokens, progress)
     return [work.answers[row] for row in range(len(prompts))]
 
@@ -68,13 +70,20 @@ class _Work:
 
 
 def _groups(work: _Work) -> list[Group]:
+    """Group the prompts that leave room for an answer; the others get an empty one."""
+    open_rows = []
     for row, prompt in enumerate(work.prompts):
         if not prompt:
             raise ValueError(f"prompt {row} has no token")
-    longest = max((len(prompt) for prompt in work.prompts), default=0)
-    if can_share(work.model, longest + work.max_new_tokens):
-        return group_by_prefix(work.prompts)
-    return [Group(0, tuple(range(len(work.prompts))))]
+        if work.limit(row) > 0:
+            open_rows.append(row)
+        else:
+            work.answers[row] = Answer([], "", stopped=False, seconds=0.0)
+    longest = max((len(work.prompts[row]) for row in open_rows), default=0)
+    if not can_share(work.model, longest + work.max_new_tokens):
+        return [Group(0, tuple(open_rows))] if open_rows else []
+    groups = group_by_prefix([work.prompts[row] for row in open_rows])
+    return [Group(group.shared, tuple(open_rows[place] for place in group.rows)) for group in groups]
 
 
 def _answer_group(work: _Work, group: Group, batch_tokens: int, progress: Progress) -> None:
@@ -99,7 +108,6 @@ def _answer_batch(work: _Work, rows: list[int], prefix: Cache | None) -> None:
     batch = _Batch(work, rows, prefix)
     said: dict[int, list[int]] = {row: [] for row in rows}
     stopped = dict.fromkeys(rows, False)
-    batch.keep([place for place, row in enumerate(rows) if work.limit(row) > 0])
     while batch.rows:
         tokens = batch.next_tokens()
         for row, token in zip(batch.rows, tokens, strict=True):
