@@ -13,7 +13,7 @@ from luthier.examples.store import Encoded
 
 MIN_SHARED_TOKENS = 8
 """Shorter common prefixes cost more in bookkeeping than they save."""
-TILE_TOKENS = 128
+TILE_TOKENS = 64
 """Query positions handled by one attention call."""
 
 
@@ -37,9 +37,9 @@ class Tile:
     keys: tuple[tuple[int, int], ...]
 
     @property
-    def causal(self) -> bool:
-        """Whether this is one run seen from its own start: plain causal attention."""
-        return self.keys == ((self.start, self.end),)
+    def key_count(self) -> int:
+        """How many keys these are."""
+        return sum(end - start for start, end in self.keys)
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,9 @@ class Layout:
     real_tokens: int
     """Tokens of all rows, each counted once per row."""
 
-    def __len__(self) -> int:
+    @property
+    def length(self) -> int:
+        """N."""
         return len(self.ids)
 
 

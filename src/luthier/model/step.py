@@ -11,6 +11,7 @@ from torch.nn.functional import cross_entropy
 from luthier.examples.store import Encoded
 from luthier.model.adapter import causal_lm
 from luthier.model.attention import NAME, LayoutAttention
+from luthier.model.fast.decoder import FastDecoder, why_not
 from luthier.model.head import linear_cross_entropy
 from luthier.model.layout import build_layout
 
@@ -69,7 +70,10 @@ class FastStep:
         self.model = model
         self.precision = precision
         self.share = share
-        causal_lm(model).set_attn_implementation(NAME)
+        lm = causal_lm(model)
+        lm.set_attn_implementation(NAME)
+        fast = why_not(lm) is None and not lm.is_gradient_checkpointing
+        self.decoder = FastDecoder(lm, dtype=_DTYPES[precision]) if fast else None
 
     def target_loss(self, rows: Sequence[Encoded]) -> TargetLoss:
         """Return the summed loss of the rows' target tokens, with gradients."""
@@ -79,10 +83,14 @@ class FastStep:
         attention = LayoutAttention(layout, device)
         ids, positions = (torch.from_numpy(array).to(device)[None] for array in (layout.ids, layout.positions))
 
+        where = torch.from_numpy(layout.hidden_index).to(device)
+        targets = torch.from_numpy(layout.target_ids).to(device)
         with autocast(device, self.precision):
-            states = lm.base_model(input_ids=ids, position_ids=positions, use_cache=False, layout=attention)
-            hidden = states.last_hidden_state[0, torch.from_numpy(layout.hidden_index).to(device)]
-            targets = torch.from_numpy(layout.target_ids).to(device)
+            if self.decoder is not None:
+                hidden = lm.model.norm(self.decoder.hidden(ids[0], positions[0], attention)[where])
+            else:
+                states = lm.base_model(input_ids=ids, position_ids=positions, use_cache=False, layout=attention)
+                hidden = states.last_hidden_state[0, where]
             loss = linear_cross_entropy(hidden, lm.get_output_embeddings(), targets)
         return TargetLoss(loss, len(layout.target_ids))
 
