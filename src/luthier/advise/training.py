@@ -18,7 +18,7 @@ FULL_SHARE = 0.1
 
 def epochs(recipe: Recipe, facts: Facts) -> Advice:
     """Three passes: enough for a small set, few enough not to learn it by heart."""
-    return Advice(path="train.epochs", value=EPOCHS, because="neither epochs nor steps is set")
+    return Advice(path="train.epochs", value=EPOCHS, because="usual: enough to learn, few enough not to learn by heart")
 
 
 def batch_size(recipe: Recipe, facts: Facts) -> Advice:

@@ -1,1 +1,1 @@
-"""The command line: words in, words out; the work is done in jobs."""
+"""The command line: thin doors that ask the desk and print what it says."""

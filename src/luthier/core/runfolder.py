@@ -2,6 +2,7 @@
 
 import contextlib
 import re
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,6 +72,15 @@ class RunFolder:
             raise ResourceError(
                 "another process works in this run folder", where={"run": self.path}, hint=hint
             ) from error
+
+    def discard(self) -> None:
+        """Remove what a run has written, and the folder itself where nothing else is in it."""
+        for file in (self.recipe, self.plan, self.events, self.manifest, self.card, self.path / ".lock"):
+            file.unlink(missing_ok=True)
+        for folder in (*ROOMS, "tensorboard"):
+            shutil.rmtree(self.path / folder, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            self.path.rmdir()
 
     def mend_events(self) -> None:
         """Cut off a last event that a crash left half-written, so that the next one starts a line of its own."""

@@ -15,6 +15,7 @@ HINT = "a recipe is a small YAML file; `luthier init --data FILE` writes one"
 
 Where = tuple[str | int, ...]
 TAG = "tag:yaml.org,2002:"
+LINE_BREAK = re.compile("[\n\r\x85\u2028\u2029]")
 NULL = re.compile(r"~|null|Null|NULL|")
 BOOL = re.compile(r"true|True|TRUE|false|False|FALSE")
 INT = re.compile(r"[-+]?[0-9]{1,400}")
@@ -72,7 +73,8 @@ class _Dumper(yaml.SafeDumper):
 
 
 def _text_node(dumper: yaml.SafeDumper, text: str) -> yaml.Node:
-    return dumper.represent_scalar(TAG + "str", text, style='"' if "\n" in text else None)
+    # Only double quotes keep a text with line breaks on one line, and every break as it is.
+    return dumper.represent_scalar(TAG + "str", text, style='"' if LINE_BREAK.search(text) else None)
 
 
 def _list_node(dumper: yaml.SafeDumper, items: list[Any]) -> yaml.Node:

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 HEAD = """\
 # A recipe for Luthier: how to tune {base} on {data}.
 #
-#   luthier data check {data}     what is in the rows, and what is wrong with them
-#   luthier run {recipe}          tune, measure, export
+# `luthier data check {data}` says what is in the rows and what is wrong with them;
+# `luthier run {recipe}` tunes, measures and exports.
 #
 # {seen}
 # What is not written here has a default (`luthier show recipe`); `auto` is resolved in the run's plan.yaml.
@@ -82,6 +82,7 @@ def first_recipe(recipe: Recipe, out: Path, emit: Emit, *, rooms: Rooms | None =
     for path in SHOWN:
         _put(value, path, value_at(plan, path))
     value["data"]["path"] = _beside(plan.data.path, out)
+    value["base_model"] = _beside(plan.base_model, out)
     text = write_yaml(value, _comments(plan))
     data = " ".join(_names(value["data"]["path"]))
     return HEAD.format(base=base.title, data=data, recipe=out.name, seen=_seen(plan)) + text
@@ -91,6 +92,8 @@ def _put(value: dict[str, Any], path: str, leaf: Any) -> None:
     *blocks, last = path.split(".")
     for block in blocks:
         value = value.setdefault(block, {})
+    if isinstance(leaf, float) and leaf.is_integer():
+        leaf = int(leaf)
     value[last] = list(leaf) if isinstance(leaf, tuple) else leaf
 
 

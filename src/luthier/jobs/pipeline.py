@@ -1,10 +1,12 @@
 """The order of the rooms: data → train → evaluate → export. It stands here and nowhere else."""
 
+import contextlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from luthier.core.artifacts import Base, Exports, Prepared, Report, Trained
-from luthier.core.errors import CheckpointError, RecipeError
+from luthier.core.errors import CheckpointError, LuthierError, RecipeError
 from luthier.core.events import Emit
 from luthier.core.files import write_atomic
 from luthier.core.runfolder import RunFolder
@@ -46,7 +48,7 @@ def run_recipe(
     recipe: Recipe, folder: RunFolder, *, listeners: tuple[Listener, ...] = (), rooms: Rooms | None = None
 ) -> RunResult:
     """Do a recipe in a run folder, or go on with what an earlier process left there."""
-    with folder.locked(), listening(folder, listeners) as emit:
+    with folder.locked(), _nothing_left_of_a_false_start(folder), listening(folder, listeners) as emit:
         doors = rooms or real_rooms()
         plan, base = prepare(recipe, folder, doors, emit)
         desk = Desk(folder, plan, doors, emit)
@@ -57,7 +59,20 @@ def run_recipe(
         exports = _export(desk, trained, report) if plan.export else None
 
         Manifest.read(folder.manifest).finish(folder.manifest)
-        return RunResult(folder.path, plan, trained, report, exports)
+        return RunResult(folder.path.absolute(), plan, trained, report, exports)
+
+
+@contextlib.contextmanager
+def _nothing_left_of_a_false_start(folder: RunFolder) -> Iterator[None]:
+    """Remove a new run that failed before its data was ready: there is nothing in it to go on with."""
+    is_new = not folder.recipe.exists()
+    try:
+        yield
+    except BaseException as error:
+        is_planned = folder.plan.exists() and not isinstance(error, LuthierError)
+        if is_new and not is_planned and Prepared.read(folder.room("data")) is None:
+            folder.discard()
+        raise
 
 
 def evaluate_run(

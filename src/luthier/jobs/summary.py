@@ -45,9 +45,7 @@ class Difference(BaseModel):
 def summarise(run: RunFolder) -> RunSummary:
     """Read what a run folder says about itself."""
     trained, report = Trained.read(run.room("train")), Report.read(run.room("evaluate"))
-    summary = RunSummary(
-        name=run.path.name, folder=run.path, state=state_of(run), base_model=load_recipe(run.recipe).base_model
-    )
+    summary = RunSummary(name=run.path.name, folder=run.path.absolute(), state=state_of(run), base_model=_title(run))
     if trained is not None:
         done = {"steps": trained.steps, "validation_loss": trained.validation_loss}
         summary = summary.model_copy(update=done)
@@ -60,6 +58,11 @@ def summarise(run: RunFolder) -> RunSummary:
         if metric in system.metrics
     }
     return summary.model_copy(update={"metric": metric, "results": results, "conclusion": report.conclusion})
+
+
+def _title(run: RunFolder) -> str:
+    name = load_recipe(run.recipe).base_model
+    return Path(name).name if Path(name).is_absolute() else name
 
 
 def state_of(run: RunFolder) -> str:

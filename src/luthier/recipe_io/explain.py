@@ -1,5 +1,6 @@
 """Turn what pydantic found into one error a person can act on: line, field, what is allowed, "did you mean"."""
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -116,7 +117,7 @@ def _problem(path: Where, block: type[Spec], detail: Any) -> Problem:
         return Problem(path, f"`{dotted(path)}` cannot be used", detail["msg"].removeprefix("Value error, "))
     shown = as_text(detail["input"])
     shown = shown if len(shown) <= LONGEST_SHOWN else f"{shown[:LONGEST_SHOWN]}…"
-    close = closest(shown, [word.strip("`") for word in allowed.split() if word.startswith("`")])
+    close = closest(shown, re.findall(r"`([^`]+)`", allowed))
     return Problem(
         path, f"`{dotted(path)}` cannot be `{shown}`", allowed, f"did you mean `{close}`?" if close else None
     )

@@ -37,11 +37,6 @@ NOTHING_TO_MEASURE = Problem(
     "there are no test rows to measure",
     hint="set `data.split.test` to 0.1, name `data.test_path`, or write `evaluate: null`",
 )
-NOTHING_TO_TRAIN = Problem(
-    ("data", "split"),
-    "the held-out shares leave no rows to train on",
-    hint="let `validation` and `test` add up to less than 1",
-)
 NO_ADAPTER = Problem(
     ("export",),
     "there is no adapter to export: `full` trains all weights",
@@ -141,14 +136,11 @@ def check_recipe(recipe: Recipe) -> None:
 
 def _contradictions(recipe: Recipe) -> list[Problem]:
     train, data, split = recipe.train, recipe.data, recipe.data.split
-    validation = 0 if data.validation_path else split.validation
-    test = 0 if data.test_path else split.test
-    has_validation, has_test = validation or data.validation_path, test or data.test_path
+    has_validation, has_test = data.validation_path or split.validation, data.test_path or split.test
     wrong = {
         TWO_LENGTHS: train.epochs is not None and train.steps is not None,
         NOTHING_TO_WATCH: train.early_stopping is not None and not has_validation,
         NOTHING_TO_MEASURE: recipe.evaluate is not None and not has_test,
-        NOTHING_TO_TRAIN: validation + test >= 1,
         NO_ADAPTER: "adapter" in recipe.export and train.adapter.name == "full",
     }
     return [problem for problem, is_wrong in wrong.items() if is_wrong]

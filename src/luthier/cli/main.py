@@ -1,0 +1,116 @@
+"""The entry of `luthier`: registers the commands and turns every failure into text and an exit status."""
+
+import os
+import sys
+import tempfile
+import time
+import traceback
+import warnings
+from pathlib import Path
+
+import typer
+from typer.exceptions import TyperException
+
+from luthier.cli import about, chat, data, run, runs
+from luthier.cli.tell import error_json, put_json, say
+from luthier.core.errors import Interrupted, LuthierError
+
+USAGE_STATUS = 2
+CRASH_STATUS = 70
+
+app = typer.Typer(
+    name="luthier",
+    help="Fine-tune language models on hardware you own, and prove whether it was worth it.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("init")(data.init)
+app.add_typer(data.app, name="data")
+app.command("run")(run.run)
+app.command("evaluate")(run.evaluate)
+app.command("chat")(chat.chat)
+app.add_typer(runs.app, name="runs")
+app.command("doctor")(about.doctor)
+app.command("show")(about.show)
+app.command("schema")(about.schema)
+
+
+@app.callback()
+def root(
+    version: bool = typer.Option(False, "--version", help="Print the version and leave.", is_eager=True),
+) -> None:
+    """Tune, measure, talk. `luthier COMMAND --help` says more."""
+    if version:
+        about.version()
+        raise typer.Exit
+
+
+def main() -> None:
+    """Run the command line and leave with its exit status."""
+    # What libraries tell their developers is no talk for a person at a terminal.
+    warnings.simplefilter("ignore", FutureWarning)
+    warnings.simplefilter("ignore", DeprecationWarning)
+    status = _status()
+    _flush()
+    sys.exit(status)
+
+
+def _status() -> int:
+    try:
+        # Typer turns Ctrl-C and `typer.Exit` into a returned status.
+        returned = app(standalone_mode=False)
+    except LuthierError as error:
+        return _failed(error)
+    except TyperException as error:
+        return _misused(error)
+    except BrokenPipeError:
+        return _hung_up()
+    except Exception as error:  # noqa: BLE001 (the one door where an unforeseen error may end)
+        return _crashed(error)
+    if returned == Interrupted.exit_status:
+        say("stopped")
+    return returned if isinstance(returned, int) else 0
+
+
+def _failed(error: LuthierError) -> int:
+    say(str(error))
+    if "--json" in sys.argv:
+        put_json(error_json(error))
+    return error.exit_status
+
+
+def _misused(error: TyperException) -> int:
+    context = getattr(error, "ctx", None)
+    if error.format_message().startswith("Usage:"):
+        say(error.format_message())
+        return USAGE_STATUS
+    say(f"error: {error.format_message()}")
+    say(f"hint: `{context.command_path if context else 'luthier'} --help` lists what there is")
+    return USAGE_STATUS
+
+
+def _hung_up() -> int:
+    # Whoever read our output has left; nothing more may be written, not even at exit.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0
+
+
+def _flush() -> None:
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        _hung_up()
+
+
+def _crashed(error: Exception) -> int:
+    path = Path(tempfile.gettempdir()) / f"luthier-crash-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.log"
+    try:
+        path.write_text("".join(traceback.format_exception(error)), encoding="utf-8")
+        told = f"the details are in {path}; please report them"
+    except OSError:
+        told = "the details could not be saved"
+    say(f"error: something unforeseen happened ({type(error).__name__}): {told}")
+    return CRASH_STATUS

@@ -1,0 +1,92 @@
+"""`luthier run` and `luthier evaluate`."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from luthier.cli.options import Json, RecipeFile, RunName, Set
+from luthier.cli.tell import put, put_json, put_table, say
+
+if TYPE_CHECKING:
+    from luthier.core.artifacts import Report
+    from luthier.jobs.pipeline import RunResult
+
+
+def run(
+    recipe: RecipeFile,
+    set_: Set = None,
+    out: Annotated[Path | None, typer.Option("--out", metavar="DIR", help="The run folder to use.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with this recipe's newest run.")] = False,
+    json: Json = False,
+) -> None:
+    """Do a recipe: prepare data, tune, measure, export.
+
+    Everything it makes lies in a run folder: `runs/NAME`, or the one that --out names.
+    """
+    from luthier.cli.progress import Progress
+    from luthier.core.errors import Interrupted
+    from luthier.jobs.choose import choose_folder, run_name
+    from luthier.jobs.pipeline import run_recipe
+    from luthier.recipe_io.read import load_recipe
+
+    asked = load_recipe(recipe, set_ or ())
+    folder = choose_folder(asked, name=run_name(recipe), out=out, resume=resume)
+    if resume and not folder.recipe.exists():
+        say("there is no run of this recipe to go on with: a new one starts")
+    say(f"run folder: {folder.path}")
+    try:
+        with Progress() as progress:
+            result = run_recipe(asked, folder, listeners=(progress,))
+    except KeyboardInterrupt as error:
+        hint = "what is finished is kept; go on with `--resume`"
+        raise Interrupted("stopped", where={"run": folder.path}, hint=hint) from error
+    if json:
+        put_json(_result_json(result))
+    else:
+        _put_result(result, folder.path)
+
+
+def evaluate(run: RunName, set_: Set = None, json: Json = False) -> None:
+    """Measure a tuned model against the untuned one.
+
+    What was measured before is measured again only where `--set evaluate.…` changes it.
+    """
+    from luthier.cli.progress import Progress
+    from luthier.core.runfolder import find_run
+    from luthier.core.settings import runs_dir
+    from luthier.jobs.pipeline import evaluate_run
+
+    folder = find_run(run, runs_dir())
+    with Progress() as progress:
+        report = evaluate_run(folder, overrides=tuple(set_ or ()), listeners=(progress,))
+    if json:
+        put_json(report.model_dump(mode="json"))
+    else:
+        put_report(report)
+
+
+def _result_json(result: "RunResult") -> dict[str, Any]:
+    parts = {"plan": result.plan, "trained": result.trained, "report": result.report, "exports": result.exports}
+    dumped = {name: part.model_dump(mode="json") if part is not None else None for name, part in parts.items()}
+    return {"run": str(result.folder), **dumped}
+
+
+def _put_result(result: "RunResult", folder: Path) -> None:
+    if result.report is not None:
+        put_report(result.report)
+    for exported in result.exports.exported if result.exports else ():
+        put(f"{exported.format} model: {exported.folder} ({exported.bytes / 1e6:,.0f} MB)")
+    put(f"chat with it: luthier chat {folder}")
+
+
+def put_report(report: "Report") -> None:
+    """Write the results table, the conclusion, and where the readable report lies."""
+    from luthier.evaluate.table import table_rows
+
+    rows = table_rows(report)
+    columns = ["", *rows[0].cells] if rows else [""]
+    title = f"{report.test_rows:,} held-out rows, 95 % intervals"
+    put_table(title, columns, [[row.system, *row.cells.values()] for row in rows])
+    put(report.conclusion)
+    put(f"report: {report.folder / 'report.html'}")
