@@ -1,8 +1,8 @@
 """What a recipe says about data."""
 
-from typing import Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from luthier.core.spec import Auto, Spec
 
@@ -15,6 +15,12 @@ class SplitSpec(Spec):
     test: float = Field(0.1, ge=0, lt=1)
     """Share of rows held out to measure the result; training never sees them."""
 
+    @model_validator(mode="after")
+    def _leaves_rows(self) -> Self:
+        if self.validation + self.test >= 1:
+            raise ValueError("validation and test together leave nothing to train on")
+        return self
+
 
 class DataSpec(Spec):
     """Where the rows are and what shape they have."""
@@ -24,7 +30,7 @@ class DataSpec(Spec):
     format: str = "auto"
     """Shape of the rows; `auto` recognises it."""
     text_template: str | None = None
-    """For rows with columns of any name: text with `{column}` fields; loss falls on what follows the last field's start."""
+    """For columns of any name: text with `{column}` fields; loss falls on the last field and what follows it."""
     instruction: str | None = None
     """For labelled text: the instruction before each text; a plain one that lists the labels is used when absent."""
     validation_path: str | tuple[str, ...] | None = None
@@ -33,7 +39,7 @@ class DataSpec(Spec):
     """Rows of its own for the test; then `split.test` is not cut from `path`."""
     split: SplitSpec = SplitSpec()
     """Shares held out of `path`."""
-    max_tokens: Auto | int = "auto"
+    max_tokens: Auto | Annotated[int, Field(ge=1)] = "auto"
     """Longest row in tokens; `auto` takes the longest row up to the model's context length."""
     too_long: Literal["drop", "cut"] = "drop"
     """What happens to longer rows: left out, or cut at the end (a cut answer teaches not to stop)."""

@@ -6,7 +6,7 @@ from pathlib import Path
 from types import TracebackType
 
 import pyarrow as pa
-import pyarrow.compute  # noqa: F401  (makes pa.compute)
+import pyarrow.compute
 
 from luthier.core.files import disk_errors
 from luthier.examples.example import Example
@@ -49,6 +49,12 @@ class SplitWriter:
         if len(self._rows) >= ROWS_PER_BATCH:
             self._flush()
 
+    def add_batch(self, batch: pa.RecordBatch) -> None:
+        """Append rows that already are Arrow, as `Split.batches` yields them."""
+        self._flush()
+        with disk_errors(self._path):
+            self._writer.write_batch(batch)
+
     def _flush(self) -> None:
         with disk_errors(self._path):
             if self._rows:
@@ -58,7 +64,9 @@ class SplitWriter:
     def __enter__(self) -> "SplitWriter":
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if kind is None:
             self._flush()
         with disk_errors(self._path):
@@ -90,6 +98,10 @@ class Split:
     def examples(self) -> Iterator[Example]:
         """Yield all examples in order."""
         return (self.example(index) for index in range(len(self)))
+
+    def batches(self) -> list[pa.RecordBatch]:
+        """Return the rows as Arrow batches, in order, still on disk."""
+        return self._table.to_batches()
 
     def lengths(self) -> list[int]:
         """Return the number of tokens of each row."""

@@ -1,0 +1,72 @@
+"""Preview: rows as the model will see them, with the trained tokens marked."""
+
+import itertools
+from pathlib import Path
+
+from luthier.core.artifacts import Base
+from luthier.data.check import Found
+from luthier.data.opened import encode_row, open_data, with_labels
+from luthier.data.preparing import row_limit
+from luthier.data.rows import RowIssue
+from luthier.data.spec import DataSpec
+from luthier.examples.example import Example
+from luthier.examples.store import Encoded
+from luthier.model.load import load_tokenizer, quiet
+from luthier.model.template import Template
+
+
+class Piece(Found):
+    """Neighbouring tokens that are all trained, or all not."""
+
+    text: str
+    """Their text, special tokens included."""
+    target: bool
+    """Whether they carry loss."""
+    tokens: int
+    """How many they are."""
+
+
+class PreviewRow(Found):
+    """One row as the model will see it."""
+
+    file: str
+    """Where it comes from."""
+    row: int
+    """Its number there."""
+    pieces: tuple[Piece, ...]
+    """Its tokens in order."""
+    tokens: int
+    """How many tokens it has."""
+    too_long: bool
+    """Whether it has more than a row may have."""
+
+
+def preview(spec: DataSpec, given: Base, *, rows: int = 3) -> list[PreviewRow | RowIssue]:
+    """Return the first rows; one that cannot be read comes as its issue."""
+    template = Template(load_tokenizer(Path(given.folder)))
+    limit = row_limit(spec, given)
+    opened = with_labels(open_data(spec))
+    with quiet():
+        return [_row(read, template, limit) for read in itertools.islice(opened.examples("train"), rows)]
+
+
+def _row(read: Example | RowIssue, template: Template, limit: int) -> PreviewRow | RowIssue:
+    if isinstance(read, RowIssue):
+        return read
+    encoded = encode_row(read, template.encode)
+    if isinstance(encoded, RowIssue):
+        return encoded
+    tokens = len(encoded.ids)
+    return PreviewRow(
+        file=read.file, row=read.row, pieces=_pieces(encoded, template), tokens=tokens, too_long=tokens > limit
+    )
+
+
+def _pieces(encoded: Encoded, template: Template) -> tuple[Piece, ...]:
+    # Whole runs are decoded at once: one character may be several tokens.
+    runs = itertools.groupby(zip(encoded.ids, encoded.targets, strict=True), key=lambda pair: pair[1])
+    found = [(target, [token for token, _ in run]) for target, run in runs]
+    return tuple(
+        Piece(text=template.tokenizer.decode(ids, skip_special_tokens=False), target=target, tokens=len(ids))
+        for target, ids in found
+    )

@@ -1,0 +1,146 @@
+"""From what a recipe names to sources: files of a known kind, or hub data sets."""
+
+import difflib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from luthier.core.errors import DataError
+from luthier.core.files import sha256_of
+from luthier.data.rows import RawRow, RowIssue
+from luthier.data.sources.delimited import read_csv, read_tsv
+from luthier.data.sources.hub import HubName, read_hub
+from luthier.data.sources.json_file import read_json
+from luthier.data.sources.jsonl import read_jsonl
+from luthier.data.sources.parquet import read_parquet
+
+Reader = Callable[[Path, str], Iterator[RawRow | RowIssue]]
+READERS: dict[str, Reader] = {
+    ".jsonl": read_jsonl,
+    ".ndjson": read_jsonl,
+    ".json": read_json,
+    ".csv": read_csv,
+    ".tsv": read_tsv,
+    ".parquet": read_parquet,
+}
+
+
+@dataclass(frozen=True)
+class FileSource:
+    """A file on this disk."""
+
+    name: str
+    """As the recipe names it."""
+    path: Path
+    reader: Reader
+
+    @property
+    def identity(self) -> str:
+        """What makes two sources the same."""
+        return str(self.path.resolve())
+
+    def rows(self) -> Iterator[RawRow | RowIssue]:
+        """Read the file from its start."""
+        try:
+            yield from self.reader(self.path, self.name)
+        except OSError as error:
+            raise DataError("a data file cannot be read", where={"file": self.name}, why=error.strerror) from error
+
+    def sha256(self) -> str:
+        """Return the hash of the file's bytes."""
+        try:
+            return sha256_of(self.path)
+        except OSError as error:
+            raise DataError("a data file cannot be read", where={"file": self.name}, why=error.strerror) from error
+
+
+@dataclass(frozen=True)
+class HubSource:
+    """A split of a data set on the hub."""
+
+    name: str
+    hub: HubName
+
+    @property
+    def identity(self) -> str:
+        """What makes two sources the same."""
+        return self.name
+
+    def rows(self) -> Iterator[RawRow | RowIssue]:
+        """Stream the rows."""
+        return read_hub(self.hub, self.name)
+
+    def sha256(self) -> None:
+        """Return None: what the hub holds is only known once it is read."""
+        return
+
+
+Source = FileSource | HubSource
+
+
+def find_sources(paths: str | tuple[str, ...], field: str = "data.path") -> tuple[Source, ...]:
+    """Return a source for each path; the first that cannot be one is an error."""
+    names = (paths,) if isinstance(paths, str) else paths
+    sources = tuple(map(_find, names))
+    identities = [source.identity for source in sources]
+    for source in sources:
+        if identities.count(source.identity) > 1:
+            raise DataError("a data file is named twice", where={"file": source.name, "field": field})
+    return sources
+
+
+def _find(name: str) -> Source:
+    if not name.strip():
+        raise DataError("no data file is named", where={"field": "data.path"})
+    try:
+        path = Path(name).expanduser()
+        exists = path.exists()
+    except (OSError, ValueError, RuntimeError) as error:
+        raise DataError("this is not the path of a file", where={"file": name[:200]}, why=str(error)[:200]) from error
+    if exists:
+        return _file(name, path)
+    hub = HubName.parse(name)
+    if hub is None or _kind(Path(name.partition(":")[0])) or Path(name).parent.is_dir():
+        raise _missing(name, path)
+    return HubSource(name, hub)
+
+
+def _file(name: str, path: Path) -> FileSource:
+    where = {"file": name}
+    if path.is_dir():
+        inside = sorted(file.name for file in path.iterdir() if _kind(file))
+        hint = f"name files in it, such as `{path / inside[0]}`" if inside else f"name a file: {_suffixes()}"
+        raise DataError("the data path is a folder", where=where, hint=hint)
+    if not path.is_file():
+        raise DataError("the data path is not a regular file", where=where)
+    if path.stat().st_size == 0:
+        raise DataError("the data file is empty", where=where)
+    kind = _kind(path)
+    if kind is None:
+        raise DataError(
+            "this kind of file is not known", where=where, why=f"known are {_suffixes()}, each also with `.gz`"
+        )
+    return FileSource(name, path, READERS[kind])
+
+
+def _kind(path: Path) -> str | None:
+    name = path.name.lower().removesuffix(".gz")
+    return next((suffix for suffix in READERS if name.endswith(suffix)), None)
+
+
+def _suffixes() -> str:
+    return ", ".join(f"`{suffix}`" for suffix in READERS)
+
+
+def _missing(name: str, path: Path) -> DataError:
+    try:
+        beside = [file.name for file in path.parent.iterdir()]
+    except OSError:
+        return DataError(
+            "the data file does not exist", where={"file": name}, why=f"there is no folder `{path.parent}`"
+        )
+    close = difflib.get_close_matches(path.name, beside, n=1)
+    hint = (
+        f"did you mean `{path.with_name(close[0])}`?" if close else "paths count from the folder where you run luthier"
+    )
+    return DataError("the data file does not exist", where={"file": name}, hint=hint)

@@ -1,0 +1,155 @@
+"""The one pass over all rows: read, tokenise, put aside on disk, and keep a few numbers of each."""
+
+import hashlib
+import time
+from contextlib import ExitStack
+from pathlib import Path
+
+from luthier.core.events import Emit, Event
+from luthier.core.files import disk_errors
+from luthier.data.duplicates import Shingler, own_text
+from luthier.data.ledger import Survey
+from luthier.data.opened import PARTS, Opened, encode_row, read_row
+from luthier.data.rows import RawRow, RowIssue
+from luthier.data.sources.find import Source
+from luthier.data.suspects import suspects_in
+from luthier.examples.example import Example
+from luthier.examples.store import Encoded, SplitWriter
+from luthier.model.template import Template
+
+PROGRESS_S = 0.5
+MAX_UNREADABLE = 10_000
+"""Unreadable rows after which a run that must stop anyway stops reading."""
+
+
+class Surveyor:
+    """Reads every row of every part once."""
+
+    def __init__(
+        self, opened: Opened, template: Template, *, shingler: Shingler, limit: int, folder: Path, emit: Emit
+    ) -> None:
+        self._opened, self._template, self._shingler = opened, template, shingler
+        self._limit, self._emit = limit, emit
+        self._stops = opened.spec.unreadable_rows == "stop"
+        self._seen: dict[bytes, tuple[str, int]] = {}
+        self._told_s = time.monotonic()
+        self._stack = ExitStack()
+        self.survey = Survey(folder, opened.format)
+
+    def run(self) -> Survey:
+        """Do the pass and return what it found."""
+        survey = self.survey
+        with disk_errors(survey.folder), self._stack:
+            self._signatures = self._stack.enter_context(survey.signatures_file.open("wb"))
+            self._rows = self._stack.enter_context(SplitWriter(survey.rows_file))
+            for part, name in enumerate(PARTS):
+                self._seen.clear()
+                for source in self._opened.sources[name]:
+                    self._read(source, part)
+        return survey
+
+    def _read(self, source: Source, part: int) -> None:
+        survey = self.survey
+        survey.files.append(source.name)
+        content = hashlib.sha256()
+        for row in source.rows():
+            survey.rows += 1
+            self._tell()
+            read = read_row(row, self._opened.format)
+            issue = read if isinstance(read, RowIssue) else self._take(read, part, content)
+            if issue is not None:
+                survey.unreadable.append(issue)
+            if self._stops and len(survey.unreadable) >= MAX_UNREADABLE:
+                break
+        survey.hashes.append(source.sha256() or content.hexdigest())
+
+    def _take(self, example: Example, part: int, content: "hashlib._Hash") -> RowIssue | None:
+        """Put a row aside, or note why it is left out; return an issue if the template cannot read it."""
+        key = _digest(example.model_dump_json(exclude={"file", "row"}))
+        content.update(key)
+        self._note_suspects(example)
+        first = self._seen.setdefault(key, (example.file, example.row))
+        if first != (example.file, example.row):
+            return self._drop(example, "duplicate", f"the same as {first[0]}:{first[1]}")
+        # A run that will stop only needs the other unreadable rows, not the tokens.
+        if self._stops and self.survey.unreadable:
+            return None
+        encoded = encode_row(example, self._template.encode)
+        if isinstance(encoded, RowIssue):
+            return encoded
+        self._keep(example, encoded, part, key)
+        return None
+
+    def _keep(self, example: Example, encoded: Encoded, part: int, key: bytes) -> None:
+        survey, tokens = self.survey, len(encoded.ids)
+        survey.lengths.append(tokens)
+        if not any(encoded.targets):
+            self._drop(example, "no_target", "no token of it would be trained")
+            return
+        cut = tokens > self._limit
+        if cut and self._opened.spec.too_long == "drop":
+            self._drop(example, "too_long", f"{tokens:,} tokens, more than {self._limit:,}")
+            return
+        if cut:
+            encoded = _cut(encoded, self._limit)
+            if not any(encoded.targets):
+                self._drop(
+                    example, "too_long", f"of {tokens:,} tokens, none of the first {self._limit:,} would be trained"
+                )
+                return
+            reason = f"{tokens:,} tokens, cut to {self._limit:,}"
+            survey.cut.append(RowIssue(example.file, example.row, "cut", reason))
+        survey.only_last += encoded.only_last
+        self._put_aside(example, encoded, part, key)
+
+    def _put_aside(self, example: Example, encoded: Encoded, part: int, key: bytes) -> None:
+        ledger, context = self.survey.ledger, example.context
+        ledger.part.append(part)
+        ledger.source.append(len(self.survey.files) - 1)
+        ledger.row.append(example.row)
+        ledger.key.append(_number(key))
+        ledger.prompt.append(
+            _number(_digest(context.model_dump_json(exclude={"file", "row", "label"}))) if context else 0
+        )
+        ledger.answer.append(_number(_digest(example.answer)))
+        ledger.label.append(self.survey.answers.add(example))
+        ledger.tokens.append(len(encoded.ids))
+        ledger.targets.append(sum(encoded.targets))
+        ledger.answer_tokens.append(len(encoded.ids) - encoded.prompt_tokens)
+        self._signatures.write(self._shingler.signature(own_text(example)).tobytes())
+        self._rows.add(encoded, example)
+
+    def _drop(self, example: Example, code: str, reason: str) -> None:
+        self.survey.dropped.append(RowIssue(example.file, example.row, code, reason))
+
+    def _note_suspects(self, example: Example) -> None:
+        for kind in suspects_in(_all_text(example)):
+            self.survey.suspects.setdefault(kind, []).append(f"{example.file}:{example.row}")
+
+    def _tell(self) -> None:
+        if time.monotonic() - self._told_s >= PROGRESS_S:
+            self._told_s = time.monotonic()
+            self._emit(Event(room="data", kind="progress", message="reading rows", data={"rows": self.survey.rows}))
+
+
+def learn_shingles(opened: Opened) -> Shingler:
+    """Return a shingler that knows from the first rows what is common to many."""
+    read = (read_row(RawRow("", 0, value), opened.format) for value in opened.sample.rows)
+    return Shingler(own_text(example) for example in read if isinstance(example, Example))
+
+
+def _cut(encoded: Encoded, limit: int) -> Encoded:
+    prompt = min(encoded.prompt_tokens, limit)
+    return Encoded(encoded.ids[:limit], encoded.targets[:limit], prompt, encoded.only_last)
+
+
+def _digest(text: str) -> bytes:
+    return hashlib.blake2b(text.encode(), digest_size=16).digest()
+
+
+def _number(digest: bytes) -> int:
+    return int.from_bytes(digest[:8], "little")
+
+
+def _all_text(example: Example) -> str:
+    return "\n".join([message.content for message in example.messages] + [segment.text for segment in example.segments])
