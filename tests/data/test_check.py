@@ -29,10 +29,10 @@ def test_the_check_counts_everything_at_once(base: Base, tmp_path: Path, events:
         "positive": 22,
     }
     assert found.warnings() == [
-        "1 rows cannot be read and are left out",
-        "1 rows are the same as another and are left out",
-        "1 rows are too long and are left out",
-        "1 prompts have several different answers",
+        "1 row left out: unreadable",
+        "1 row left out: the same as another",
+        "1 row left out: too long",
+        "1 prompt with several different answers",
     ]
 
 

@@ -114,7 +114,7 @@ def test_duplicates_are_kept_once_and_listed(room: Room) -> None:
     assert sum(prepared.rows.values()) == 60
     assert room.dropped("duplicate") == [61, 62]
     assert room.card.check.dropped[0].reason.endswith("rows.jsonl:4")
-    assert "2 rows are the same as another and are left out" in room.warnings
+    assert "2 rows left out: the same as another" in room.warnings
 
 
 def test_near_duplicates_stay_in_one_split(room: Room) -> None:
@@ -136,7 +136,7 @@ def test_conflicting_answers_are_reported_kept_and_stay_together(room: Room) -> 
     assert [place.rsplit(":")[-1] for place in places] == ["1", "61"]
     split_of = {example.row: name for name in SPLITS for example in room.examples(name)}
     assert split_of[1] == split_of[61]
-    assert "1 prompts have several different answers" in room.warnings
+    assert "1 prompt with several different answers" in room.warnings
 
 
 def test_rows_that_leak_into_a_test_file_leave_training(room: Room) -> None:
@@ -248,7 +248,7 @@ def test_unreadable_rows_can_be_skipped_and_are_listed(room: Room, tmp_path: Pat
     assert sum(prepared.rows.values()) == 58
     found = [(issue.row, issue.code, issue.pointer) for issue in room.card.check.unreadable]
     assert found == [(10, "not_finite", ""), (20, "missing_column", "/completion")]
-    assert "2 rows cannot be read and are left out" in room.warnings
+    assert "2 rows left out: unreadable" in room.warnings
 
 
 def test_rows_the_template_refuses_are_unreadable(room: Room) -> None:
@@ -262,7 +262,7 @@ def test_few_rows_and_empty_splits_are_said(room: Room) -> None:
     prepared = room(questions(4))
     assert prepared.rows == {"train": 4, "validation": 0, "test": 0}
     assert room.warnings == [
-        "4 rows are few: results will vary by luck",
+        "only 4 rows: results will vary by luck",
         "a share of 0.1 of 4 rows gives no validation rows",
         "a share of 0.1 of 4 rows gives no test rows",
     ]

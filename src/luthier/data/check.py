@@ -164,26 +164,29 @@ def _histogram(lengths: np.ndarray) -> tuple[Bin, ...]:
     )
 
 
+def _several(count: int, noun: str) -> str:
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
 def _few(check: DataCheck) -> list[str]:
-    return [f"{check.rows} rows are few: results will vary by luck"] if check.rows < FEW_ROWS else []
+    return [f"only {_several(check.rows, 'row')}: results will vary by luck"] if check.rows < FEW_ROWS else []
 
 
 def _left_out(check: DataCheck) -> list[str]:
     reasons = {
-        "duplicate": "are the same as another and are left out",
-        "too_long": "are too long and are left out",
-        "no_target": "have nothing to train on and are left out",
-        "leak": "say nearly the same as a held-out row and are left out",
+        "left out: unreadable": len(check.unreadable),
+        "left out: the same as another": check.count("duplicate"),
+        "left out: too long": check.count("too_long"),
+        "left out: nothing to train on": check.count("no_target"),
+        "left out: nearly the same as a held-out row": check.count("leak"),
+        "cut at the end, which teaches not to stop": len(check.cut),
     }
-    found = [f"{check.count(code):,} rows {words}" for code, words in reasons.items() if check.count(code)]
-    cut = [f"{len(check.cut):,} rows are cut at their end, which teaches not to stop"] if check.cut else []
-    unreadable = [f"{len(check.unreadable):,} rows cannot be read and are left out"] if check.unreadable else []
-    return unreadable + found + cut
+    return [f"{_several(count, 'row')} {words}" for words, count in reasons.items() if count]
 
 
 def _contradictions(check: DataCheck) -> list[str]:
     count = check.conflicts.count
-    return [f"{count:,} prompts have several different answers"] if count else []
+    return [f"{_several(count, 'prompt')} with several different answers"] if count else []
 
 
 def _balance(check: DataCheck) -> list[str]:
@@ -195,14 +198,15 @@ def _balance(check: DataCheck) -> list[str]:
 
 def _sensitive(check: DataCheck) -> list[str]:
     return [
-        f"{suspect.count:,} rows seem to hold {'a secret' if suspect.secret else 'personal data'}: {suspect.kind}"
+        f"{_several(suspect.count, 'row')} with what looks like "
+        f"{'a secret' if suspect.secret else 'personal data'}: {suspect.kind}"
         for suspect in check.suspects
     ]
 
 
 def _history(check: DataCheck) -> list[str]:
-    words = "conversations train their last answer only: the chat template renders earlier ones differently"
-    return [f"{check.only_last:,} {words}"] if check.only_last else []
+    words = "only the last answer is trained, since the chat template renders earlier ones differently"
+    return [f"in {_several(check.only_last, 'conversation')} {words}"] if check.only_last else []
 
 
 _RULES: tuple[Callable[[DataCheck], list[str]], ...] = (

@@ -17,7 +17,7 @@ def parse(text: str) -> Any:
     try:
         value = _DECODER.decode(text)
     except json.JSONDecodeError as error:
-        raise RowError(f"not JSON: {_lower(error.msg)} at column {error.pos + 1}", code="not_json") from error
+        raise RowError(f"not JSON: {_worded(error.msg)} at column {error.pos + 1}", code="not_json") from error
     except RecursionError as error:
         raise RowError("nested too deeply", code="too_deep") from error
     except ValueError as error:
@@ -38,8 +38,8 @@ def _check_unicode(text: str) -> None:
         raise RowError("a character is half a surrogate pair, not Unicode", code="lone_surrogate") from error
 
 
-def _lower(message: str) -> str:
-    return message[:1].lower() + message[1:]
+def _worded(message: str) -> str:
+    return (message[:1].lower() + message[1:]).removesuffix(" at")
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
