@@ -206,9 +206,10 @@ def test_sigkill_at_random_moments_then_resume_is_bit_identical(prepared, tmp_pa
     whole_s = time.perf_counter() - started
     reference, rows = weights_of(tmp_path / "straight"), metrics_of(tmp_path / "straight")
 
-    killed = 0
-    for index in range(KILLS):
-        out = tmp_path / f"killed{index}"
+    killed = attempts = 0
+    while killed < KILLS and attempts < 4 * KILLS:
+        attempts += 1
+        out = tmp_path / f"killed{attempts}"
         child = start(out)
         time.sleep(whole_s * draw.uniform(0.2, 0.95))
         with contextlib.suppress(ProcessLookupError):
@@ -216,12 +217,12 @@ def test_sigkill_at_random_moments_then_resume_is_bit_identical(prepared, tmp_pa
         killed += int(forker.stdout.readline()) == -signal.SIGKILL
         start(out)
         assert int(forker.stdout.readline()) == 0
-        assert same(weights_of(out), reference), f"run {index} differs"
+        assert same(weights_of(out), reference), f"run {attempts} differs"
         timeless = [[r.get("loss"), r.get("validation_loss"), r["step"]] for r in metrics_of(out)]
         assert timeless == [[r.get("loss"), r.get("validation_loss"), r["step"]] for r in rows]
     forker.stdin.close()
     forker.wait()
-    assert killed >= KILLS * 0.6
+    assert killed == KILLS
 
 
 def test_torn_checkpoint_is_passed_over(prepared, tmp_path):

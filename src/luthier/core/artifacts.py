@@ -38,7 +38,9 @@ class Artifact(BaseModel):
             return cls.model_validate_json(path.read_text())
         except ValidationError as error:
             hint = "delete this folder and run again"
-            raise CheckpointError("this result cannot be read", where={"file": path}, why=str(error), hint=hint) from error
+            raise CheckpointError(
+                "this result cannot be read", where={"file": path}, why=str(error), hint=hint
+            ) from error
 
 
 class Base(Artifact):

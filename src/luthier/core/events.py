@@ -26,7 +26,9 @@ class Event(BaseModel):
 class Emit(Protocol):
     """What a room calls to report an event."""
 
-    def __call__(self, event: Event, /) -> None: ...
+    def __call__(self, event: Event, /) -> None:
+        """Report one event."""
+        ...
 
 
 class EventLog:

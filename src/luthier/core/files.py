@@ -53,9 +53,13 @@ def disk_errors(path: Path) -> Iterator[None]:
 
 def _explained(error: OSError, path: Path) -> ResourceError:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return ResourceError("the disk is full", where={"path": path}, hint="free some space, then go on with `--resume`")
+        return ResourceError(
+            "the disk is full", where={"path": path}, hint="free some space, then go on with `--resume`"
+        )
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        return ResourceError("cannot write here", where={"path": path}, why=error.strerror, hint="choose another folder with `--out`")
+        return ResourceError(
+            "cannot write here", where={"path": path}, why=error.strerror, hint="choose another folder with `--out`"
+        )
     return ResourceError("cannot write", where={"path": path}, why=str(error))
 
 
@@ -70,7 +74,7 @@ def write_atomic(path: Path, content: str | bytes) -> None:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
-            os.replace(beside, path)
+            beside.replace(path)
             fsync_path(path.parent)
         finally:
             beside.unlink(missing_ok=True)
@@ -90,7 +94,7 @@ def whole_folder(path: Path) -> Iterator[Path]:
             fsync_path(beside)
             if path.exists():
                 shutil.rmtree(path)
-            os.replace(beside, path)
+            beside.replace(path)
             fsync_path(path.parent)
         finally:
             shutil.rmtree(beside, ignore_errors=True)

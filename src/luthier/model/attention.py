@@ -4,6 +4,7 @@ It is plugged into transformers through its public attention interface and used 
 """
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from transformers import AttentionInterface, AttentionMaskInterface
@@ -54,7 +55,7 @@ class LayoutAttention:
         window: int | None = None,
     ) -> torch.Tensor:
         """Return the attended values (N, H, D); H query heads share G key heads."""
-        return _Attend.apply(query_NHD, key_NGD, value_NGD, self, scale, window)
+        return _Attend.apply(query_NHD, key_NGD, value_NGD, self, Scaling(scale, window))
 
 
 def _alike(tiles: tuple[Tile, ...]) -> list[list[Tile]]:
@@ -89,11 +90,19 @@ def _bias(bucket: Bucket, window: int | None, dtype: torch.dtype) -> torch.Tenso
     return bias[:, None, :, None, :]
 
 
+class Scaling(NamedTuple):
+    """What multiplies the scores, and how far back a query sees."""
+
+    scale: float
+    window: int | None
+
+
 class _Attend(torch.autograd.Function):
     """softmax(scale q k' + bias) v, tile by tile."""
 
     @staticmethod
-    def forward(ctx, query, key, value, layout: LayoutAttention, scale: float, window: int | None):  # noqa: ANN001
+    def forward(ctx, query, key, value, layout: LayoutAttention, scaling: Scaling):
+        scale, window = scaling
         heads, groups = query.shape[1], key.shape[1]
         out = torch.empty_like(query)
         kept = []
@@ -112,7 +121,7 @@ class _Attend(torch.autograd.Function):
         return out
 
     @staticmethod
-    def backward(ctx, grad_out):  # noqa: ANN001
+    def backward(ctx, grad_out):
         query, key, value = ctx.saved_tensors
         heads, groups = query.shape[1], key.shape[1]
         grad_query, grad_key, grad_value = torch.empty_like(query), torch.zeros_like(key), torch.zeros_like(value)
@@ -129,7 +138,7 @@ class _Attend(torch.autograd.Function):
             _add_keys(grad_key, torch.bmm(grad_s.transpose(1, 2), q), bucket)
             places = _back(torch.bmm(grad_s, k).mul_(ctx.scale), bucket, heads, groups)
             grad_query[bucket.queries_TQ[bucket.real_TQ]] = places[bucket.real_TQ]
-        return grad_query, grad_key, grad_value, None, None, None
+        return grad_query, grad_key, grad_value, None, None
 
 
 def _probabilities(q: torch.Tensor, k: torch.Tensor, bias: torch.Tensor, groups: int) -> torch.Tensor:

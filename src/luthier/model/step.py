@@ -12,7 +12,7 @@ from luthier.examples.store import Encoded
 from luthier.model.adapter import causal_lm
 from luthier.model.attention import NAME, LayoutAttention
 from luthier.model.fast.decoder import FastDecoder, why_not
-from luthier.model.head import linear_cross_entropy
+from luthier.model.head import Head
 from luthier.model.layout import build_layout
 
 Precision = Literal["fp32", "bf16", "fp16"]
@@ -72,8 +72,8 @@ class FastStep:
         self.share = share
         lm = causal_lm(model)
         lm.set_attn_implementation(NAME)
-        fast = why_not(lm) is None and not lm.is_gradient_checkpointing
-        self.decoder = FastDecoder(lm, dtype=_DTYPES[precision]) if fast else None
+        self.decoder = FastDecoder(lm, dtype=_DTYPES[precision]) if why_not(lm) is None else None
+        self.head = Head(lm.get_output_embeddings(), dtype=_DTYPES[precision])
 
     def target_loss(self, rows: Sequence[Encoded]) -> TargetLoss:
         """Return the summed loss of the rows' target tokens, with gradients."""
@@ -91,7 +91,7 @@ class FastStep:
             else:
                 states = lm.base_model(input_ids=ids, position_ids=positions, use_cache=False, layout=attention)
                 hidden = states.last_hidden_state[0, where]
-            loss = linear_cross_entropy(hidden, lm.get_output_embeddings(), targets)
+        loss = self.head.cross_entropy(hidden, targets)
         return TargetLoss(loss, len(layout.target_ids))
 
 

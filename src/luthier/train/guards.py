@@ -1,6 +1,7 @@
 """Guards against failures that leave the loss looking normal."""
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 
 import torch
 
@@ -64,21 +65,15 @@ def check_first_loss(
     A fresh adapter must change nothing, so both hold at once: the adapter is neutral, and the step computes
     what it should.
     """
-    adapters_off = getattr(model, "disable_adapter", None)
+    adapters_off = getattr(model, "disable_adapter", nullcontext)
+    lm = causal_lm(model)
+    attention = lm.config._attn_implementation
     with torch.no_grad():
         ours = step.target_loss(rows)
-        lm = causal_lm(model)
-        attention = lm.config._attn_implementation
         lm.set_attn_implementation("sdpa")
-        try:
-            plain = PlainStep(model, precision=precision)
-            if adapters_off is None:
-                base = plain.target_loss(rows)
-            else:
-                with adapters_off():
-                    base = plain.target_loss(rows)
-        finally:
-            lm.set_attn_implementation(attention)
+        with adapters_off():
+            base = PlainStep(model, precision=precision).target_loss(rows)
+        lm.set_attn_implementation(attention)
     ours_mean, base_mean = float(ours.total) / max(ours.tokens, 1), float(base.total) / max(base.tokens, 1)
     if ours.tokens != base.tokens or abs(ours_mean - base_mean) > TOLERANCE[precision] * max(abs(base_mean), 1.0):
         return f"first loss {ours_mean:.6f}, the untuned model's {base_mean:.6f}"

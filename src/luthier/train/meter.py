@@ -2,6 +2,7 @@
 
 import json
 import time
+from importlib.util import find_spec
 from pathlib import Path
 
 import psutil
@@ -41,7 +42,9 @@ class Meter:
         left = passed / (step - self.first_step) * (self.steps - step)
         machine = {"cpu_percent": self.process.cpu_percent(), "memory_bytes": self.process.memory_info().rss}
         if torch.cuda.is_available():
-            machine |= {"gpu_memory_bytes": torch.cuda.max_memory_allocated(), "gpu_percent": torch.cuda.utilization()}
+            machine["gpu_memory_bytes"] = torch.cuda.max_memory_allocated()
+            if find_spec("pynvml"):  # The extra `gpu`.
+                machine["gpu_percent"] = torch.cuda.utilization()
         self._write({"step": step, "steps": self.steps, **measured, "epoch": epoch, **machine, "seconds_left": left})
 
     def _write(self, row: dict[str, float]) -> None:

@@ -3,7 +3,7 @@
 import torch
 
 from luthier.model.fast import linear
-from luthier.model.fast.linear import TENSORS, Casts, Product, Projection
+from luthier.model.fast.linear import TENSORS, Casts, Projection
 
 
 def _split_needs(needs: tuple[bool, ...], first: int) -> list[tuple[bool, ...]]:
@@ -17,7 +17,9 @@ def _rms(x_NC: torch.Tensor, eps: float) -> torch.Tensor:
     return torch.rsqrt_(norm.square_().div_(x_NC.shape[-1]).add_(eps))
 
 
-def _rms_backward(grad_NC: torch.Tensor, x_NC: torch.Tensor, rms_N1: torch.Tensor, gain_C: torch.Tensor) -> torch.Tensor:
+def _rms_backward(
+    grad_NC: torch.Tensor, x_NC: torch.Tensor, rms_N1: torch.Tensor, gain_C: torch.Tensor
+) -> torch.Tensor:
     """Return the gradient of x for y = x * rms * gain."""
     grad = grad_NC * gain_C
     along = torch.linalg.vecdot(grad, x_NC).unsqueeze(-1)
@@ -29,7 +31,7 @@ class _NormLinears(torch.autograd.Function):
     """RMS norm (Zhang & Sennrich 2019), then several linear layers on the same input."""
 
     @staticmethod
-    def forward(ctx, x_NC, gain_C, eps, casts: Casts, projections: list[Projection], *tensors):  # noqa: ANN001
+    def forward(ctx, x_NC, gain_C, eps, casts: Casts, projections: list[Projection], *tensors):
         rms = _rms(x_NC, eps)
         normed = (x_NC * rms).mul_(gain_C).to(casts.dtype)
         results = [linear.forward(normed, projection, casts) for projection in projections]
@@ -38,7 +40,7 @@ class _NormLinears(torch.autograd.Function):
         return tuple(y for y, _ in results)
 
     @staticmethod
-    def backward(ctx, *grads_NM):  # noqa: ANN002
+    def backward(ctx, *grads_NM):
         x, rms, gain = ctx.saved_tensors
         normed = (x * rms).mul_(gain).to(ctx.dtype)
         needs_x, needs_gain = ctx.needs_input_grad[:2]
@@ -56,7 +58,9 @@ class _NormLinears(torch.autograd.Function):
         return grad_x, grad_gain, None, None, None, *grads
 
 
-def norm_linears(x_NC: torch.Tensor, gain_C: torch.Tensor, eps: float, *, casts: Casts, projections: list[Projection]) -> tuple[torch.Tensor, ...]:
+def norm_linears(
+    x_NC: torch.Tensor, gain_C: torch.Tensor, eps: float, *, casts: Casts, projections: list[Projection]
+) -> tuple[torch.Tensor, ...]:
     """Return each projection of the RMS-normed rows, in the arithmetic's dtype."""
     tensors = [tensor for projection in projections for tensor in projection.tensors()]
     return _NormLinears.apply(x_NC, gain_C, eps, casts, projections, *tensors)
@@ -66,16 +70,21 @@ class _LinearAdd(torch.autograd.Function):
     """A linear layer added to the residual stream."""
 
     @staticmethod
-    def forward(ctx, residual_NC, x_NK, casts: Casts, projection: Projection, *tensors):  # noqa: ANN001
+    def forward(ctx, residual_NC, x_NK, casts: Casts, projection: Projection, *tensors):
         y, ctx.product = linear.forward(x_NK, projection, casts)
         ctx.save_for_backward(x_NK)
         return residual_NC + y
 
     @staticmethod
-    def backward(ctx, grad_NC):  # noqa: ANN001
+    def backward(ctx, grad_NC):
         (x,) = ctx.saved_tensors
         grad_x, grads = linear.backward(
-            grad_NC.to(x.dtype), x, ctx.product, needs=ctx.needs_input_grad[4:], into=None, needs_x=ctx.needs_input_grad[1]
+            grad_NC.to(x.dtype),
+            x,
+            ctx.product,
+            needs=ctx.needs_input_grad[4:],
+            into=None,
+            needs_x=ctx.needs_input_grad[1],
         )
         return grad_NC, grad_x, None, None, *grads
 
@@ -89,13 +98,13 @@ class _SwigluAdd(torch.autograd.Function):
     """silu(gate) * up (Shazeer 2020), a linear layer, and the residual; the product is recomputed, not kept."""
 
     @staticmethod
-    def forward(ctx, residual_NC, gate_NF, up_NF, casts: Casts, projection: Projection, *tensors):  # noqa: ANN001
+    def forward(ctx, residual_NC, gate_NF, up_NF, casts: Casts, projection: Projection, *tensors):
         y, ctx.product = linear.forward(torch.nn.functional.silu(gate_NF).mul_(up_NF), projection, casts)
         ctx.save_for_backward(gate_NF, up_NF)
         return residual_NC + y
 
     @staticmethod
-    def backward(ctx, grad_NC):  # noqa: ANN001
+    def backward(ctx, grad_NC):
         gate, up = ctx.saved_tensors
         activated = torch.nn.functional.silu(gate)
         grad_hidden, grads = linear.backward(
@@ -117,12 +126,12 @@ class _Rotate(torch.autograd.Function):
     """Rotary position embedding (Su et al. 2021), halves layout."""
 
     @staticmethod
-    def forward(ctx, x_NHD, cos_N1E, sin_N1E):  # noqa: ANN001
+    def forward(ctx, x_NHD, cos_N1E, sin_N1E):
         ctx.save_for_backward(cos_N1E, sin_N1E)
         return _rotated(x_NHD, cos_N1E, sin_N1E)
 
     @staticmethod
-    def backward(ctx, grad_NHD):  # noqa: ANN001
+    def backward(ctx, grad_NHD):
         cos, sin = ctx.saved_tensors
         return _rotated(grad_NHD, cos, -sin), None, None
 
@@ -145,14 +154,14 @@ class _HeadNorm(torch.autograd.Function):
     """RMS norm over each head's channels (Qwen 3's q and k norm)."""
 
     @staticmethod
-    def forward(ctx, x_NHD, gain_D, eps):  # noqa: ANN001
+    def forward(ctx, x_NHD, gain_D, eps):
         wide = x_NHD.float()
         rms = _rms(wide, eps)
         ctx.save_for_backward(x_NHD, rms, gain_D)
         return (wide * rms).mul_(gain_D).to(x_NHD.dtype)
 
     @staticmethod
-    def backward(ctx, grad_NHD):  # noqa: ANN001
+    def backward(ctx, grad_NHD):
         x, rms, gain = ctx.saved_tensors
         grad, wide = grad_NHD.float(), x.float()
         grad_gain = (grad * wide * rms).sum((0, 1)) if ctx.needs_input_grad[1] else None

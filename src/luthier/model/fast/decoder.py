@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import torch
 from peft.tuners.lora import Linear as LoraLinear
+from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 
 from luthier.model.attention import LayoutAttention
@@ -53,7 +54,10 @@ class FastDecoder:
         half = cos.shape[-1] // 2
         turn = cos[0, :, None, :half], sin[0, :, None, :half]
         for layer in self.layers:
-            x = self._run(layer, x, turn, attention)
+            if self.lm.is_activation_checkpointing and torch.is_grad_enabled():
+                x = checkpoint(self._run, layer, x, turn, attention, use_reentrant=False)
+            else:
+                x = self._run(layer, x, turn, attention)
         return x
 
     def _run(
