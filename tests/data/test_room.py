@@ -269,6 +269,13 @@ def test_few_rows_and_empty_splits_are_said(room: Room) -> None:
     assert len(Split(prepared.split("test"))) == 0
 
 
+def test_rows_that_are_all_alike_are_not_torn_apart(room: Room) -> None:
+    text = sentence(random.Random(1), 20)
+    prepared = room([{"prompt": text, "completion": f"{text} {index}"} for index in range(9)])
+    assert prepared.rows == {"train": 9, "validation": 0, "test": 0}
+    assert any("stay together" in warning for warning in room.warnings)
+
+
 def test_plain_text_is_prepared(room: Room) -> None:
     draw = random.Random(3)
     prepared = room([{"text": sentence(draw)} for _ in range(60)])

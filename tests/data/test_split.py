@@ -15,6 +15,10 @@ def rows(groups: list[int], strata: list[int] | None = None) -> Rows:
     return Rows(np.array(groups), keys, np.array(strata or [0] * len(groups)))
 
 
+def groups_in(groups: list[int], parts: np.ndarray, part: int) -> set[int]:
+    return {group for group, found in zip(groups, parts, strict=True) if found == part}
+
+
 def hash_of(index: int) -> int:
     return (index + 1) * 0x9E3779B97F4A7C15 % (1 << 64)
 
@@ -25,15 +29,16 @@ def hash_of(index: int) -> int:
     shares=st.sampled_from([(0.1, 0.1), (0.0, 0.3), (0.25, 0.0), (0.2, 0.4)]),
     seed=st.integers(0, 5),
 )
-def test_groups_stay_whole_and_shares_are_never_exceeded(
+def test_groups_stay_whole_and_exceed_a_share_only_alone(
     groups: list[int], shares: tuple[float, float], seed: int
 ) -> None:
     validation, test = shares
     parts = assign(rows(groups), validation=validation, test=test, seed=seed)
     for group in set(groups):
         assert len(set(parts[np.array(groups) == group])) == 1
-    assert np.sum(parts == 1) <= round(validation * len(groups))
-    assert np.sum(parts == 2) <= round(test * len(groups))
+    for part, share in ((1, validation), (2, test)):
+        held = groups_in(groups, parts, part)
+        assert np.sum(parts == part) <= round(share * len(groups)) or len(held) == 1
     assert np.any(parts == 0)
 
 
@@ -74,3 +79,12 @@ def test_two_rows_keep_one_to_train_on() -> None:
 def test_shares_that_leave_nothing_are_refused() -> None:
     with pytest.raises(ValidationError, match="nothing to train on"):
         SplitSpec(validation=0.5, test=0.5)
+
+
+def test_groups_larger_than_a_share_are_held_out_one_by_one() -> None:
+    parts = assign(rows([index // 15 for index in range(120)]), validation=0.1, test=0.1, seed=7)
+    assert np.bincount(parts).tolist() == [90, 15, 15]
+
+
+def test_one_group_of_all_rows_is_not_torn_apart() -> None:
+    assert assign(rows([0] * 60), validation=0.1, test=0.1, seed=7).tolist() == [0] * 60

@@ -102,8 +102,10 @@ def _check_usable(prepared: Preparing) -> None:
 def _empty_splits(spec: DataSpec, card: DataCard) -> list[str]:
     shares = {"validation": spec.split.validation, "test": spec.split.test}
     paths = {"validation": spec.validation_path, "test": spec.test_path}
+    rows = sum(card.rows.values())
     return [
-        f"a share of {share:g} of {sum(card.rows.values())} rows gives no {part} rows"
+        f"a share of {share:g} of {rows} rows gives no {part} rows"
+        + (": near-duplicates and rows with the same prompt stay together" if round(share * rows) else "")
         for part, share in shares.items()
         if share and not card.rows[part] and not paths[part]
     ]

@@ -37,6 +37,8 @@ def assign(rows: Rows, *, validation: float, test: float, seed: int) -> np.ndarr
         quotas = _quotas({stratum: _free(groups, parts) for stratum, groups in strata.items()}, round(share * count))
         for stratum, groups in strata.items():
             _fill(parts, groups, part, quotas[stratum])
+        if round(share * count) and not (parts == part).any():
+            _fill_with_smallest(parts, [group for groups in strata.values() for group in groups], part)
     return parts
 
 
@@ -73,3 +75,11 @@ def _fill(parts: np.ndarray, groups: list[_Group], part: int, quota: int) -> Non
         if parts[group.members[0]] == TRAIN and len(group.members) <= quota:
             parts[group.members] = part
             quota -= len(group.members)
+
+
+def _fill_with_smallest(parts: np.ndarray, groups: list[_Group], part: int) -> None:
+    """Where every group is larger than the share: take the smallest, unless little would be left to train on."""
+    free = [group for group in groups if parts[group.members[0]] == TRAIN]
+    smallest = min(free, key=lambda group: (len(group.members), group.order), default=None)
+    if smallest and 3 * len(smallest.members) <= int(np.sum(parts == TRAIN)):
+        parts[smallest.members] = part
