@@ -46,7 +46,9 @@ class FakeRooms:
 
     opened: list[str] = field(default_factory=list)
     fails: str | None = None
+    error: BaseException = field(default_factory=KeyboardInterrupt)
     weights: str = "w1"
+    rows: dict[str, int] = field(default_factory=lambda: {"train": 800, "validation": 100, "test": 100})
 
     def rooms(self) -> Rooms:
         return Rooms(
@@ -62,7 +64,7 @@ class FakeRooms:
         self.opened.append(name)
         if self.fails == name:
             self.fails = None
-            raise KeyboardInterrupt
+            raise self.error
 
     def base(self, name: str, emit: Emit) -> Base:
         return Base(name=name, folder=Path("base"), weights_sha256=self.weights, licence="apache-2.0")
@@ -80,7 +82,7 @@ class FakeRooms:
                 folder=out,
                 base=given,
                 format="labelled",
-                rows={"train": 800, "validation": 100, "test": 100},
+                rows=self.rows,
                 target_tokens=4000,
                 total_tokens=48_000,
                 longest=210,

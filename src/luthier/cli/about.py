@@ -25,11 +25,13 @@ class Topic(StrEnum):
     recipe = "recipe"
 
 
-def version() -> None:
-    """Print the version."""
+def version(asked: bool) -> None:
+    """Print the version and leave, where that was asked for."""
     from luthier import __version__
 
-    put(f"luthier {__version__}")
+    if asked:
+        put(f"luthier {__version__}")
+        raise typer.Exit
 
 
 def doctor(json: Json = False) -> None:

@@ -7,6 +7,7 @@ import time
 import traceback
 import warnings
 from pathlib import Path
+from typing import Annotated
 
 import typer
 from typer.exceptions import TyperException
@@ -40,12 +41,11 @@ app.command("schema")(about.schema)
 
 @app.callback()
 def root(
-    version: bool = typer.Option(False, "--version", help="Print the version and leave.", is_eager=True),
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and leave.", is_eager=True, callback=about.version)
+    ] = False,
 ) -> None:
-    """Tune, measure, talk. `luthier COMMAND --help` says more."""
-    if version:
-        about.version()
-        raise typer.Exit
+    """Fine-tune language models on hardware you own, and prove whether it was worth it."""
 
 
 def main() -> None:
@@ -61,13 +61,11 @@ def main() -> None:
 def _status() -> int:
     try:
         # Typer turns Ctrl-C and `typer.Exit` into a returned status.
-        returned = app(standalone_mode=False)
+        returned = app(prog_name="luthier", standalone_mode=False)
     except LuthierError as error:
         return _failed(error)
     except TyperException as error:
         return _misused(error)
-    except BrokenPipeError:
-        return _hung_up()
     except Exception as error:  # noqa: BLE001 (the one door where an unforeseen error may end)
         return _crashed(error)
     if returned == Interrupted.exit_status:
@@ -92,17 +90,12 @@ def _misused(error: TyperException) -> int:
     return USAGE_STATUS
 
 
-def _hung_up() -> int:
-    # Whoever read our output has left; nothing more may be written, not even at exit.
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return 0
-
-
 def _flush() -> None:
     try:
         sys.stdout.flush()
     except BrokenPipeError:
-        _hung_up()
+        # Whoever read our output has left; nothing more may be written, not even at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _crashed(error: Exception) -> int:

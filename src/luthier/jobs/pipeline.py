@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from luthier.core.artifacts import Base, Exports, Prepared, Report, Trained
-from luthier.core.errors import CheckpointError, LuthierError, RecipeError
+from luthier.core.errors import CheckpointError, DataError, LuthierError, RecipeError
 from luthier.core.events import Emit
 from luthier.core.files import write_atomic
 from luthier.core.runfolder import RunFolder
@@ -54,6 +54,7 @@ def run_recipe(
         desk = Desk(folder, plan, doors, emit)
 
         prepared = _data(desk, base)
+        _check_held_out(plan, prepared)
         trained = _train(desk, prepared)
         report = _evaluate(desk, trained) if plan.evaluate else None
         exports = _export(desk, trained, report) if plan.export else None
@@ -120,6 +121,17 @@ def _data(desk: Desk, base: Base) -> Prepared:
         emit=desk.emit,
     )
     return prepared.model_copy(update={"folder": desk.folder.room("data").absolute(), "base": base})
+
+
+def _check_held_out(plan: Plan, prepared: Prepared) -> None:
+    """Refuse before the long work what would fail after it."""
+    needs = {"test": plan.evaluate, "validation": plan.train.early_stopping}
+    leave_out = {"test": "write `evaluate: null`", "validation": "leave out `train.early_stopping`"}
+    for part, need in needs.items():
+        if need is not None and not prepared.rows.get(part):
+            why = "there are too few rows, or all of them are near-duplicates of each other"
+            hint = f"add rows, name `data.{part}_path`, or {leave_out[part]}"
+            raise DataError(f"no row is left for {part}", where={"field": f"data.split.{part}"}, why=why, hint=hint)
 
 
 def _train(desk: Desk, prepared: Prepared) -> Trained:

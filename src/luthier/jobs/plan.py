@@ -29,14 +29,20 @@ def open_fields(recipe: Recipe) -> list[str]:
 
 
 def resolve(recipe: Recipe, facts: Facts) -> Plan:
-    """Ask the rules for every open field and return the plan; a plan without one comes back as it is."""
-    said = {reason.path: reason for reason in recipe.reasons} if isinstance(recipe, Plan) else {}
-    written = set(written_paths(recipe))
+    """Ask the rules for every open field and return the plan."""
+    said: dict[str, Reason] = {}
     for path in RULES:
         if is_open(recipe, path):
             advice = RULES[path](recipe, facts)
             recipe = replaced(recipe, path, advice.value)
             said[path] = Reason(path=path, source="resolved", because=advice.because)
+    return as_plan(recipe, said)
+
+
+def as_plan(recipe: Recipe, said: dict[str, Reason]) -> Plan:
+    """Return the recipe with a reason for each value: what the rules said, what an earlier plan says, or who set it."""
+    earlier = {reason.path: reason for reason in recipe.reasons} if isinstance(recipe, Plan) else {}
+    said, written = earlier | said, set(written_paths(recipe))
     values = recipe.model_dump(exclude={"reasons"})
     reasons = tuple(said.get(path) or _reason(path, written) for path in leaves(recipe))
     return Plan.model_validate(values | {"reasons": reasons})

@@ -6,7 +6,7 @@ from luthier.core.events import Emit, Event
 from luthier.core.files import write_atomic
 from luthier.core.runfolder import RunFolder
 from luthier.jobs.manifest import Manifest
-from luthier.jobs.plan import open_fields, plan_yaml, resolve
+from luthier.jobs.plan import as_plan, open_fields, plan_yaml, resolve
 from luthier.jobs.rooms import Rooms
 from luthier.recipe import Plan, Recipe
 from luthier.recipe_io.read import check_recipe, load_recipe, recipe_yaml
@@ -20,6 +20,7 @@ def prepare(recipe: Recipe, folder: RunFolder, rooms: Rooms, emit: Emit) -> tupl
         base = rooms.base(plan.base_model, emit)
         Manifest.read(folder.manifest).check_same(plan, base, folder.path)
         return plan, base
+    check_sources(recipe)
     write_atomic(folder.recipe, recipe_yaml(recipe))
     base = rooms.base(recipe.base_model, emit)
     plan = settle(recipe, base, rooms, emit)
@@ -28,10 +29,20 @@ def prepare(recipe: Recipe, folder: RunFolder, rooms: Rooms, emit: Emit) -> tupl
     return plan, base
 
 
+def check_sources(recipe: Recipe) -> None:
+    """Look for the data files before anything slow is begun."""
+    from luthier.data.sources.find import find_sources
+
+    data = recipe.data
+    for name, paths in (("path", data.path), ("validation_path", data.validation_path), ("test_path", data.test_path)):
+        if paths is not None:
+            find_sources(paths, f"data.{name}")
+
+
 def settle(recipe: Recipe, base: Base, rooms: Rooms, emit: Emit) -> Plan:
     """Resolve what is open; data, model and machine are looked at only where something is."""
-    if isinstance(recipe, Plan) and not open_fields(recipe):
-        return recipe
+    if not open_fields(recipe):
+        return as_plan(recipe, {})
     plan = resolve(recipe, rooms.facts(recipe, base, emit))
     said = {reason.path: reason.because for reason in plan.reasons if reason.source == "resolved"}
     emit(Event(room="plan", kind="done", message=f"{len(said)} values resolved; plan.yaml says why", data=said))

@@ -1,0 +1,105 @@
+from dataclasses import replace
+
+import pytest
+from tests.jobs.fakes import FACTS
+
+from luthier.advise.facts import Facts
+from luthier.advise.rules import RULES
+from luthier.recipe import Recipe
+
+
+def recipe(**train: object) -> Recipe:
+    return Recipe(data={"path": "x"}, train=train)
+
+
+def with_data(**changes: object) -> Facts:
+    return replace(FACTS, data=replace(FACTS.data, **changes))
+
+
+def with_model(**changes: object) -> Facts:
+    return replace(FACTS, model=replace(FACTS.model, **changes))
+
+
+def with_machine(**changes: object) -> Facts:
+    return replace(FACTS, machine=replace(FACTS.machine, **changes))
+
+
+def test_every_rule_speaks_of_its_own_field_and_says_why() -> None:
+    for path, rule in RULES.items():
+        advice = rule(recipe(epochs=3, batch_size=8), FACTS)
+        assert advice.path == path and advice.because and advice.value != "auto"
+
+
+@pytest.mark.parametrize(
+    ("parameters", "adapter", "rate"),
+    [(135e6, "lora", 5e-4), (500e6, "lora", 3e-4), (1.5e9, "lora", 2e-4), (8e9, "lora", 1e-4), (135e6, "full", 5e-5)],
+)
+def test_larger_models_take_smaller_steps(parameters: float, adapter: str, rate: float) -> None:
+    asked = recipe(adapter={"name": adapter})
+    assert RULES["train.learning_rate"](asked, with_model(parameters=int(parameters))).value == rate
+
+
+@pytest.mark.parametrize(
+    ("rows", "epochs", "size"), [(10_000, 3, 32), (400, 3, 16), (200, 3, 8), (20, 1, 8), (3, 1, 3)]
+)
+def test_the_batch_leaves_enough_updates(rows: int, epochs: float, size: int) -> None:
+    assert RULES["train.batch_size"](recipe(epochs=epochs), with_data(rows=rows)).value == size
+
+
+def test_the_batch_with_steps_set_is_the_usual_one() -> None:
+    assert RULES["train.batch_size"](recipe(steps=9), FACTS).value == 16
+    assert RULES["train.batch_size"](recipe(steps=9), with_data(rows=5)).value == 5
+
+
+def test_memory_decides_the_micro_batch() -> None:
+    rule = RULES["train.micro_batch_tokens"]
+    assert rule(recipe(), FACTS).value == 1536
+    assert rule(recipe(), with_machine(available_bytes=2_000_000_000)).value == 256
+    assert rule(recipe(), with_machine(available_bytes=1_000_000_000)).value == FACTS.data.longest_tokens
+    assert rule(recipe(), with_machine(accelerator="GPU", available_bytes=80_000_000_000)).value == 16_384
+
+
+def test_all_weights_need_more_memory_than_an_adapter() -> None:
+    rule, small = RULES["train.micro_batch_tokens"], with_machine(available_bytes=5_000_000_000)
+    assert rule(recipe(adapter={"name": "full"}), small).value < rule(recipe(), small).value
+
+
+def test_checkpointing_only_where_memory_asks_for_it() -> None:
+    rule = RULES["train.gradient_checkpointing"]
+    assert rule(recipe(), FACTS).value is False
+    assert rule(recipe(), with_machine(available_bytes=1_500_000_000)).value is True
+    asked, small = recipe(gradient_checkpointing=True), with_machine(available_bytes=2_000_000_000)
+    assert RULES["train.micro_batch_tokens"](asked, small).value == 1536
+
+
+def test_long_runs_are_compiled_where_there_is_a_compiler() -> None:
+    rule, asked = RULES["train.compile"], recipe(epochs=3, batch_size=16)
+    assert rule(asked, FACTS).value is True
+    assert rule(recipe(steps=5, batch_size=16), FACTS).value is False
+    assert "no C++ compiler" in rule(asked, with_machine(has_compiler=False)).because
+
+
+def test_the_cadence_is_a_tenth_of_the_run() -> None:
+    asked = recipe(epochs=3, batch_size=8)
+    assert RULES["train.checkpoint_every"](asked, FACTS).value == 30
+    assert RULES["train.validate_every"](recipe(steps=3), FACTS).value == 1
+    assert "no validation rows" in RULES["train.validate_every"](asked, with_data(has_validation=False)).because
+
+
+@pytest.mark.parametrize(("labels", "context", "shots"), [(3, 2048, 6), (0, 2048, 4), (25, 2048, 17), (3, 64, 0)])
+def test_shots_as_the_context_allows(labels: int, context: int, shots: int) -> None:
+    facts = replace(with_data(labels=labels), model=replace(FACTS.model, context_tokens=context))
+    assert RULES["evaluate.shots"](recipe(), facts).value == shots
+
+
+@pytest.mark.parametrize(
+    ("longest", "complete", "tokens"), [(4, True, 16), (100, True, 125), (100, False, 200), (9999, True, 2048)]
+)
+def test_answers_may_be_a_little_longer_than_seen(longest: int, complete: bool, tokens: int) -> None:
+    facts = with_data(longest_answer_tokens=longest, complete=complete)
+    assert RULES["evaluate.max_new_tokens"](recipe(), facts).value == tokens
+
+
+def test_metrics_follow_the_answers() -> None:
+    assert RULES["evaluate.metrics"](recipe(), FACTS).value[0] == "accuracy"
+    assert RULES["evaluate.metrics"](recipe(), with_data(answer_kind="text")).value == ("perplexity",)

@@ -1,0 +1,37 @@
+import sys
+from pathlib import Path
+
+import pytest
+
+from luthier.cli import main as door
+from luthier.core.errors import DataError, Interrupted
+
+
+def status_of(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> int:
+    def app(**_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(door, "app", app)
+    monkeypatch.setattr(sys, "argv", ["luthier", "run"])
+    return door._status()
+
+
+def test_a_known_error_is_text_and_a_status(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert status_of(monkeypatch, DataError("no rows", hint="add some")) == 3
+    assert capsys.readouterr().err == "error: no rows\nhint: add some\n"
+    assert status_of(monkeypatch, Interrupted("stopped")) == 130
+
+
+def test_an_unforeseen_error_is_one_line_and_a_log(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.setattr(door.tempfile, "gettempdir", lambda: str(tmp_path))
+    assert status_of(monkeypatch, ZeroDivisionError("oh")) == door.CRASH_STATUS
+    told = capsys.readouterr().err
+    log = next(tmp_path.iterdir())
+    assert told.count("\n") == 1 and str(log) in told and "ZeroDivisionError: oh" in log.read_text()
+    monkeypatch.setattr(door.tempfile, "gettempdir", lambda: str(tmp_path / "none"))
+    assert status_of(monkeypatch, ZeroDivisionError("oh")) == door.CRASH_STATUS
+    assert "could not be saved" in capsys.readouterr().err
