@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from luthier.recipe import Recipe
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "evaluate", "load_recipe", "run"]
+__all__ = ["__version__", "evaluate_run", "load_recipe", "run"]
 
 
 def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> "Recipe":
@@ -29,7 +29,8 @@ def run(
     return work(recipe, overrides=overrides, out=out, resume=resume)
 
 
-def evaluate(run: str | Path, *, overrides: Sequence[str] = ()) -> "Report":
+# Not `evaluate`: that is the name of the package beside this file, which an import would put in its place.
+def evaluate_run(run: str | Path, *, overrides: Sequence[str] = ()) -> "Report":
     """Measure a trained run as `luthier evaluate` does; overrides may set `evaluate.…`."""
     from luthier.jobs.door import evaluate as work
 

@@ -18,7 +18,7 @@ def test_python_gets_typed_results(recipe: Path, tmp_path: Path) -> None:
     result = luthier.run(recipe, overrides=["train.epochs=2"])
     assert result.folder == tmp_path / "runs" / "tones" and result.plan.train.epochs == 2
     assert result.report.systems[0].metrics["accuracy"].value == 0.8
-    assert luthier.evaluate("tones") == luthier.evaluate(result.folder) == result.report
+    assert luthier.evaluate_run("tones") == luthier.evaluate_run(result.folder) == result.report
 
 
 def test_a_recipe_object_runs_too(recipe: Path, tmp_path: Path) -> None:
