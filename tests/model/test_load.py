@@ -46,7 +46,7 @@ ZOO: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "unknown kind": (lambda f: set_config(f, model_type="alien"), "not known"),
     "CVE-2026-4372": (lambda f: set_config(f, _attn_implementation_internal="evil/kernels"), "must not have"),
-    "the same, nested": (lambda f: set_config(f, text_config={"_attn_implementation": "a/b"}), "must not have"),
+    "the same, nested": (lambda f: set_config(f, text_config={"_attn_implementation": "a/b"}), "foreign code"),
     "kernels of a repository": (lambda f: set_config(f, attn_implementation="evil/kernels"), "foreign code"),
     "quantised": (lambda f: set_config(f, quantization_config={"quant_method": "gptq"}), "quantised"),
     "encoder": (lambda f: set_config(f, model_type="bert", architectures=["BertModel"]), "BertModel"),
@@ -159,3 +159,8 @@ def test_sharded_weights_are_found_and_load(folder: Path) -> None:
     whole.save_pretrained(folder, max_shard_size="50KB")
     assert len(weight_files(folder)) > 1
     assert torch.equal(load_model(folder).lm_head.weight, whole.lm_head.weight)
+
+
+def test_an_attention_that_the_config_names_gives_way_to_ours(folder: Path) -> None:
+    set_config(folder, _attn_implementation="flash_attention_2")
+    assert load_model(folder).config._attn_implementation == "sdpa"

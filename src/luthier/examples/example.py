@@ -60,9 +60,9 @@ class Example(BaseModel):
 
     @property
     def context(self) -> "Example | None":
-        """The example up to its last trained turn, or None where nothing precedes it."""
+        """The example up to its last trained turn, or None where nothing precedes it or nothing is trained."""
         if self.segments:
-            before = self.segments[: next(i for i, s in enumerate(self.segments) if s.target)]
+            before = self.segments[: next((i for i, s in enumerate(self.segments) if s.target), 0)]
             return self.model_copy(update={"segments": before}) if before else None
         last = max((i for i, m in enumerate(self.messages) if m.role == "assistant" and m.weight), default=0)
         return self.model_copy(update={"messages": self.messages[:last]}) if last else None

@@ -16,13 +16,16 @@ KNOWN_PRIVATE_KEYS = {
     "_name_or_path",
     "_model_name_or_path",
     "_commit_hash",
+    "_attn_implementation",
     "_attn_implementation_autoset",
     "_flash_attn_2_enabled",
     "_sliding_window_pattern",
     "_from_model_config",
     "_num_labels",
+    "_remove_final_layer_norm",
 }
-KERNEL_KEYS = {"attn_implementation", "experts_implementation"}
+KERNEL_KEYS = {"attn_implementation", "_attn_implementation", "experts_implementation"}
+MORE_THAN_TEXT = ("vision_config", "audio_config")
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -119,6 +122,10 @@ def _check_architecture(config: dict[str, Any], folder: Path) -> None:
         if "auto_map" in config:
             raise ModelError("this model needs code from its repository, which Luthier never runs", where=where)
         raise ModelError("this kind of model is not known", where=where, hint="a newer transformers may know it")
+    if any(part in config for part in MORE_THAN_TEXT) or CAUSAL.get(kind, "").endswith("ForConditionalGeneration"):
+        hint = "take a text-only model of the same family"
+        why = "only models of text alone are tuned; this one also takes pictures or sound"
+        raise ModelError("this model is more than a language model", where=where, why=why, hint=hint)
     if kind not in CAUSAL or (names and CAUSAL[kind] not in names):
         expected = f"; {kind} would be {CAUSAL[kind]}" if kind in CAUSAL else ""
         raise ModelError("this is not a causal language model", where=where, why=f"only those are tuned{expected}")
