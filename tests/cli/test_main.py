@@ -1,3 +1,4 @@
+import io
 import sys
 from pathlib import Path
 
@@ -22,6 +23,20 @@ def test_a_known_error_is_text_and_a_status(
     assert status_of(monkeypatch, DataError("no rows", hint="add some")) == 3
     assert capsys.readouterr().err == "error: no rows\nhint: add some\n"
     assert status_of(monkeypatch, Interrupted("stopped")) == 130
+
+
+def test_ctrl_c_outside_a_command_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def stopped() -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(door, "_status", stopped)
+    monkeypatch.setattr(sys, "argv", ["luthier", "run"])
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO()))
+    monkeypatch.setattr(sys, "stderr", io.TextIOWrapper(io.BytesIO()))
+    with pytest.raises(SystemExit) as left:
+        door.main()
+    sys.stderr.seek(0)
+    assert left.value.code == 130 and sys.stderr.read() == "error: stopped\n"
 
 
 def test_an_unforeseen_error_is_one_line_and_a_log(

@@ -21,6 +21,7 @@ with RunFolder(Path(sys.argv[1])).locked():
 def made(root: Path, name: str, *, age: int = 0) -> RunFolder:
     run = new_run(root, name)
     run.recipe.write_text("data: x\n")
+    run.events.touch()
     os.utime(run.recipe, (1_000_000 - age, 1_000_000 - age))
     return run
 
@@ -48,6 +49,13 @@ def test_a_run_is_found_by_name_or_folder(tmp_path: Path) -> None:
         find_run("tone", tmp_path)
     with pytest.raises(RecipeError, match="no runs"):
         find_run("tone", tmp_path / "empty")
+
+
+def test_a_recipe_alone_is_no_run(tmp_path: Path) -> None:
+    made(tmp_path, "tones").events.unlink()
+    assert runs_of(tmp_path) == []
+    with pytest.raises(RecipeError, match="no run"):
+        find_run(str(tmp_path / "tones"), tmp_path)
 
 
 def test_the_lock_is_held_by_one_process_and_freed_by_sigkill(tmp_path: Path) -> None:

@@ -65,4 +65,21 @@ def test_foreign_folders_and_files_are_left_alone(recipe: Recipe, tmp_path: Path
         with pytest.raises(RecipeError, match=words):
             choose_folder(recipe, name="x", out=out)
     (tmp_path / "empty").mkdir()
+    # What a run leaves that was killed as it began.
+    (tmp_path / "empty" / ".lock").touch()
+    (tmp_path / "empty" / "events.jsonl").touch()
     assert choose_folder(recipe, name="x", out=tmp_path / "empty").path.name == "empty"
+
+
+def test_a_recipe_folder_is_not_taken_for_its_run(recipe: Recipe, tmp_path: Path) -> None:
+    mine = recipe_file(tmp_path / "mine", name="recipe.yaml")
+    before = mine.read_text()
+    for resume in (False, True):
+        with pytest.raises(RecipeError, match="no run"):
+            choose_folder(load_recipe(mine), name="x", out=mine.parent, resume=resume)
+    assert mine.read_text() == before
+
+
+def test_a_run_of_another_version_is_not_gone_on_with(recipe: Recipe) -> None:
+    left_unfinished(recipe, choose_folder(recipe, name="tones")).recipe.write_text("gone: 1\n")
+    assert choose_folder(recipe, name="tones", resume=True).path.name == "tones-2"

@@ -1,9 +1,18 @@
 from pathlib import Path
 
+import pytest
 from tests.jobs.fakes import FakeRooms, recipe_file
 
 from luthier.jobs.looking import first_recipe
+from luthier.recipe import Recipe
 from luthier.recipe_io.read import load_recipe
+
+
+def written(folder: Path, *overrides: str) -> Recipe:
+    """Return the recipe that `init` writes where these values are set, read back."""
+    asked = load_recipe(recipe_file(folder / "data"), overrides)
+    (folder / "first.yaml").write_text(first_recipe(asked, folder / "first.yaml", print, rooms=FakeRooms().rooms()))
+    return load_recipe(folder / "first.yaml")
 
 
 def test_a_first_recipe_runs_and_gives_its_reasons(tmp_path: Path) -> None:
@@ -16,3 +25,26 @@ def test_a_first_recipe_runs_and_gives_its_reasons(tmp_path: Path) -> None:
     assert recipe.data.path == asked.data.path and recipe.train.learning_rate == 5e-4 and recipe.train.epochs == 3
     assert "path: ../data/rows.jsonl" in text and "# usual for an adapter on a model of 135 M parameters" in text
     assert "the longest row has 210 tokens" in text and str(tmp_path) not in text
+
+
+@pytest.mark.parametrize(
+    ("overrides", "kept"),
+    [
+        (["train.steps=30"], lambda recipe: (recipe.train.steps, recipe.train.epochs) == (30, None)),
+        (["evaluate=null"], lambda recipe: recipe.evaluate is None),
+        (["evaluate.metrics=[bleu]"], lambda recipe: recipe.evaluate.metrics == ("bleu",)),
+        (["data.text_template='{text}: {label}'"], lambda recipe: recipe.data.text_template == "{text}: {label}"),
+        (["train.early_stopping.patience=2"], lambda recipe: recipe.train.early_stopping.patience == 2),
+        (["train.adapter=full", "export=[]"], lambda recipe: recipe.train.adapter.name == "full" and not recipe.export),
+        (["data.test_path=null"], lambda recipe: recipe.data.test_path is None),
+    ],
+)
+def test_what_was_set_is_written_down(tmp_path: Path, overrides: list[str], kept: object) -> None:
+    assert kept(written(tmp_path, *overrides))
+
+
+def test_files_are_named_from_the_recipe(tmp_path: Path) -> None:
+    (tmp_path / "test.jsonl").write_text('{"text": "a", "label": "b"}\n')
+    recipe = written(tmp_path, f"data.test_path={tmp_path / 'test.jsonl'}")
+    assert recipe.data.test_path == str(tmp_path / "test.jsonl")
+    assert str(tmp_path) not in (tmp_path / "first.yaml").read_text()

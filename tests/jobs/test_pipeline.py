@@ -81,7 +81,9 @@ def test_a_run_without_evaluation_can_be_evaluated_later(tmp_path: Path) -> None
     run, fakes = RunFolder(tmp_path / "run"), FakeRooms()
     result = run_recipe(recipe, run, rooms=fakes.rooms())
     assert result.report is None and result.exports is None and fakes.opened == ["facts", "data", "train"]
+    assert "Not measured" in run.card.read_text()
     assert evaluate_run(run, rooms=fakes.rooms()).test_rows == 100
+    assert "The tuned model is better." in run.card.read_text()
     assert load_recipe(run.plan).evaluate.metrics[0] == "accuracy"
 
 

@@ -34,3 +34,10 @@ def test_runs_differ_in_what_was_set(tmp_path: Path) -> None:
         runs.append(RunFolder(tmp_path / str(seed)))
         run_recipe(load_recipe(recipe_file(tmp_path), [f"seed={seed}"]), runs[-1], rooms=FakeRooms().rooms())
     assert [(row.path, row.values) for row in differences(runs)] == [("seed", ("1", "2"))]
+
+
+def test_a_run_of_another_version_does_not_hide_the_others(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path / "old")
+    run_recipe(load_recipe(recipe_file(tmp_path)), run, rooms=FakeRooms().rooms())
+    run.recipe.write_text("data: rows.jsonl\ntrain: {gone: 1}\n")
+    assert summarise(run).state == "unreadable: unknown key `gone`"

@@ -1,5 +1,6 @@
 """Every way to name a base model, and what is refused."""
 
+import threading
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,11 +11,11 @@ import pytest
 import torch
 from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
 
-from luthier.core.errors import ModelError
+from luthier.core.errors import ModelError, ResourceError
 from luthier.core.events import Event
 from luthier.core.files import sha256_of
 from luthier.examples.example import Example, Message
-from luthier.model import base, child, digest, hub
+from luthier.model import base, child, digest, hub, probe
 from luthier.model.base import EMBEDDED, EMBEDDED_FILE, licence_of, resolve_base
 from luthier.model.load import load_model, load_tokenizer
 from luthier.model.template import Template
@@ -91,6 +92,40 @@ def test_what_is_not_there_is_an_error_with_the_nearest_name(folder: Path) -> No
     for odd in ("", "a b", "../x", "a/b/c", "$(touch x)", "-h", "http://x/y"):
         with pytest.raises(ModelError):
             resolve_base(odd, ignore)
+
+
+@pytest.mark.parametrize("name", ["", "~nobody-of-this-name/model", "a" * 5000, "./zero\0byte"])
+def test_what_can_be_no_name_is_one_error(name: str) -> None:
+    with pytest.raises(ModelError) as caught:
+        resolve_base(name, ignore)
+    assert caught.value.hint
+
+
+def test_a_filled_cache_may_be_read_only(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(path: Path, content: str) -> None:
+        raise ResourceError("cannot write here", where={"path": path})
+
+    for module in (digest, probe):
+        monkeypatch.setattr(module, "write_atomic", refused)
+    assert resolve_base(str(folder), ignore).weights_sha256
+
+
+def _alive() -> list[threading.Thread]:
+    for one in threading.enumerate():
+        if isinstance(one, threading.Timer):
+            one.join(1)
+    return [one for one in threading.enumerate() if one.is_alive()]
+
+
+def test_ctrl_c_leaves_no_child_behind() -> None:
+    def pressed(line: str) -> None:
+        raise KeyboardInterrupt
+
+    started = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        words = ["-n", "1", "-s", "print('begun', flush=True)", "import time; time.sleep(60)"]
+        child.run_child("timeit", words, what="slow", seconds=60, on_line=pressed)
+    assert time.monotonic() - started < 20 and not any(isinstance(one, threading.Timer) for one in _alive())
 
 
 @pytest.mark.parametrize("content", [b"", b"GG", b"PK\x03\x04 zip", b"\x80\x04 pickle"])

@@ -2,7 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from luthier.core.errors import RecipeError
+from luthier.core.errors import DataError, RecipeError
+from luthier.jobs.prepare import check_sources
 from luthier.recipe import Plan, Recipe
 from luthier.recipe_io.read import check_recipe, load_recipe, recipe_from, recipe_yaml
 
@@ -93,6 +94,20 @@ def test_an_error_names_line_field_and_what_to_do(tmp_path: Path, text: str, lin
     shown = place if field != "evaluate" else {key: place[key] for key in ("file", "field")}
     assert {key: error.where.get(key) for key in shown} == shown
     assert words in str(error)
+
+
+@pytest.mark.parametrize("name", ["~nobody-of-this-name/rows.jsonl", "a" * 5000, "zero\\0byte.jsonl"])
+def test_what_can_be_no_path_is_left_to_who_opens_it(tmp_path: Path, name: str) -> None:
+    recipe = load(tmp_path, f'data: "{name}"\n')
+    with pytest.raises(DataError):
+        check_sources(recipe)
+
+
+def test_text_that_is_not_unicode_is_one_error(tmp_path: Path) -> None:
+    error = error_of(tmp_path, 'data: "\\ud800.jsonl"\n')
+    assert "surrogate" in error.why and error.where["line"] == "1"
+    with pytest.raises(RecipeError, match="not Unicode"):
+        recipe_from({"data": {"path": ["caf\udce9.jsonl"]}})
 
 
 def test_several_mistakes_are_told_at_once(tmp_path: Path) -> None:

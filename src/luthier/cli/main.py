@@ -53,8 +53,14 @@ def main() -> None:
     # What libraries tell their developers is no talk for a person at a terminal.
     warnings.simplefilter("ignore", FutureWarning)
     warnings.simplefilter("ignore", DeprecationWarning)
-    status = _status()
-    _flush()
+    # A file's name may be any bytes, and a terminal may not know every character.
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="backslashreplace")
+    try:
+        status = _status()
+        _flush()
+    except KeyboardInterrupt:
+        status = _failed(Interrupted("stopped"))
     sys.exit(status)
 
 
@@ -69,7 +75,7 @@ def _status() -> int:
     except Exception as error:  # noqa: BLE001 (the one door where an unforeseen error may end)
         return _crashed(error)
     if returned == Interrupted.exit_status:
-        say("stopped")
+        return _failed(Interrupted("stopped"))
     return returned if isinstance(returned, int) else 0
 
 

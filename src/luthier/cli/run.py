@@ -39,7 +39,7 @@ def run(
         with Progress() as progress:
             result = run_recipe(asked, folder, listeners=(progress,))
     except KeyboardInterrupt as error:
-        hint = "what is finished is kept; go on with `--resume`"
+        hint = "what is finished is kept; go on with `--resume`" if folder.is_run else "nothing was kept; run it again"
         raise Interrupted("stopped", where={"run": folder.path}, hint=hint) from error
     if json:
         put_json(_result_json(result))

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from luthier.core.errors import ResourceError
+from luthier.core.settings import cache_dir
 
 CHUNK_BYTES = 1 << 20
 
@@ -53,14 +54,13 @@ def disk_errors(path: Path) -> Iterator[None]:
 
 def _explained(error: OSError, path: Path) -> ResourceError:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return ResourceError(
-            "the disk is full", where={"path": path}, hint="free some space, then go on with `--resume`"
-        )
+        hint = "free some space, then run it again (with `--resume` where a run was begun)"
+        return ResourceError("the disk is full", where={"path": path}, hint=hint)
+    is_cache = path.absolute().is_relative_to(cache_dir().absolute())
+    hint = "set LUTHIER_CACHE to a folder you may write" if is_cache else "choose another folder with `--out`"
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        return ResourceError(
-            "cannot write here", where={"path": path}, why=error.strerror, hint="choose another folder with `--out`"
-        )
-    return ResourceError("cannot write", where={"path": path}, why=str(error))
+        return ResourceError("cannot write here", where={"path": path}, why=error.strerror, hint=hint)
+    return ResourceError("cannot write", where={"path": path}, why=str(error), hint=hint)
 
 
 def write_atomic(path: Path, content: str | bytes) -> None:
@@ -80,12 +80,30 @@ def write_atomic(path: Path, content: str | bytes) -> None:
             beside.unlink(missing_ok=True)
 
 
+def _remove_left_behind(path: Path) -> None:
+    """Remove what processes that were killed had begun to write beside `path`."""
+    for left in path.parent.glob(f".{path.name}.*.tmp"):
+        number = left.name.split(".")[-2]
+        if number == str(os.getpid()) or not (number.isdigit() and _is_alive(int(number))):
+            shutil.rmtree(left, ignore_errors=True)
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):
+        pass
+    return True
+
+
 @contextlib.contextmanager
 def whole_folder(path: Path) -> Iterator[Path]:
     """Yield a folder beside `path`; on success it becomes `path`, on failure it vanishes."""
     beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     with disk_errors(path):
-        shutil.rmtree(beside, ignore_errors=True)
+        _remove_left_behind(path)
         beside.mkdir(parents=True)
         try:
             yield beside

@@ -47,6 +47,11 @@ class RunFolder:
         """The model card."""
         return self.path / "README.md"
 
+    @property
+    def is_run(self) -> bool:
+        """Whether a run was begun here; a recipe alone is what a person wrote."""
+        return self.recipe.exists() and self.events.exists()
+
     def room(self, name: str) -> Path:
         """Return the folder that one room writes in."""
         return self.path / name
@@ -83,9 +88,9 @@ class RunFolder:
             self.path.rmdir()
 
     def mend_events(self) -> None:
-        """Cut off a last event that a crash left half-written, so that the next one starts a line of its own."""
-        if not self.events.exists():
-            return
+        """Make sure that the log is there, and cut off a last event that a crash left half-written."""
+        with disk_errors(self.events):
+            self.events.touch()
         data = self.events.read_bytes()
         if data and not data.endswith(b"\n"):
             write_atomic(self.events, data[: data.rfind(b"\n") + 1])
@@ -107,7 +112,7 @@ def new_run(root: Path, name: str) -> RunFolder:
 
 def runs_of(root: Path, name: str | None = None) -> list[RunFolder]:
     """Return the runs in a folder, newest first; with a name, only `name`, `name-2`, …"""
-    found = [path for path in root.iterdir() if (path / "recipe.yaml").exists()] if root.is_dir() else []
+    found = [path for path in root.iterdir() if RunFolder(path).is_run] if root.is_dir() else []
     if name is not None:
         found = [path for path in found if base_name(path.name) == name or path.name == name]
     return [RunFolder(path) for path in sorted(found, key=_age_order, reverse=True)]
@@ -127,7 +132,7 @@ def base_name(name: str) -> str:
 def find_run(text: str, root: Path) -> RunFolder:
     """Return the run a person means: a folder, or a name in `root`."""
     for path in (Path(text), root / text):
-        if (path / "recipe.yaml").exists():
+        if RunFolder(path).is_run:
             return RunFolder(path)
     names = ", ".join(run.path.name for run in runs_of(root)[:8])
     hint = (

@@ -164,6 +164,8 @@ def _mapping(node: yaml.MappingNode, path: Where, lines: dict[Where, int]) -> di
 
 def _scalar(node: yaml.ScalarNode) -> Any:
     text = node.value
+    if not _is_unicode(text):
+        raise _refused("a character is half a surrogate pair, not Unicode", node.start_mark)
     match node.tag.removeprefix(TAG):
         case "null":
             return None
@@ -174,6 +176,10 @@ def _scalar(node: yaml.ScalarNode) -> Any:
         case "float":
             return float(text.lower().replace(".inf", "inf").replace(".nan", "nan"))
     return text
+
+
+def _is_unicode(text: str) -> bool:
+    return not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def write_yaml(value: Any, comments: dict[Where, str] | None = None) -> str:

@@ -1,5 +1,6 @@
 """The data room's door: from what a recipe says about data to tokenised splits."""
 
+import shutil
 import tempfile
 import time
 from collections import Counter
@@ -50,6 +51,8 @@ def check(spec: DataSpec, given: Base, emit: Emit, *, seed: int) -> DataCheck:
 
 
 def _prepare(spec: DataSpec, given: Base, out: Path, emit: Emit, *, seed: int) -> DataCard:
+    for left in out.glob(".aside-*"):
+        shutil.rmtree(left, ignore_errors=True)
     # Beside the result and not in /tmp, which may be memory: all tokens are put aside here once.
     with disk_errors(out), tempfile.TemporaryDirectory(prefix=".aside-", dir=out) as folder:
         prepared = prepare(spec, given, folder=Path(folder), emit=emit, seed=seed)

@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 from luthier.core.errors import RecipeError
+from luthier.core.files import disk_errors
 from luthier.core.runfolder import RunFolder, base_name, new_run, runs_of
 from luthier.core.settings import runs_dir
 from luthier.jobs.manifest import Manifest
@@ -27,7 +28,8 @@ def run_name(recipe_file: Path | None) -> str:
 def choose_folder(recipe: Recipe, *, name: str, out: Path | None = None, resume: bool = False) -> RunFolder:
     """Return the folder to work in; without `resume` an unfinished run is never touched."""
     if out is not None:
-        return _asked_for(recipe, out, resume=resume)
+        with disk_errors(out):
+            return _asked_for(recipe, out, resume=resume)
     if resume:
         for run in runs_of(runs_dir(), name):
             if same_recipe(run, recipe):
@@ -37,8 +39,8 @@ def choose_folder(recipe: Recipe, *, name: str, out: Path | None = None, resume:
 
 def _asked_for(recipe: Recipe, out: Path, *, resume: bool) -> RunFolder:
     run = RunFolder(out)
-    if not run.recipe.exists():
-        _refuse_foreign(out)
+    if not run.is_run:
+        _refuse_foreign(run)
         return run
     if not same_recipe(run, recipe):
         hint = "choose another folder with `--out`"
@@ -49,10 +51,12 @@ def _asked_for(recipe: Recipe, out: Path, *, resume: bool) -> RunFolder:
     return run
 
 
-def _refuse_foreign(out: Path) -> None:
+def _refuse_foreign(run: RunFolder) -> None:
+    out = run.path
     if out.is_file():
         raise RecipeError("this is a file, not a folder", where={"out": out})
-    if out.is_dir() and any(not path.name.startswith(".") for path in out.iterdir()):
+    # A run that was killed at once has left a lock and an empty log.
+    if out.is_dir() and any(not path.name.startswith(".") and path != run.events for path in out.iterdir()):
         hint = "choose an empty or a new folder with `--out`"
         raise RecipeError("this folder holds something that is no run", where={"out": out}, hint=hint)
 

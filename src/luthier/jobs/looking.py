@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from luthier.core.events import Emit
 from luthier.core.yaml import Where, write_yaml
-from luthier.jobs.plan import value_at
+from luthier.jobs.plan import leaves, value_at, written_paths
 from luthier.jobs.prepare import settle
 from luthier.jobs.rooms import Rooms, real_rooms
 from luthier.recipe import Plan, Recipe
@@ -78,14 +78,24 @@ def first_recipe(recipe: Recipe, out: Path, emit: Emit, *, rooms: Rooms | None =
     doors = rooms or real_rooms()
     base = doors.base(recipe.base_model, emit)
     plan = settle(recipe, base, doors, emit)
+    shown = _shown(recipe, plan)
     value: dict[str, Any] = {}
-    for path in SHOWN:
+    for path in shown:
         _put(value, path, value_at(plan, path))
-    value["data"]["path"] = _beside(plan.data.path, out)
+    for name in ("path", "validation_path", "test_path"):
+        if value["data"].get(name):
+            value["data"][name] = _beside(value["data"][name], out)
     value["base_model"] = _beside(plan.base_model, out)
-    text = write_yaml(value, _comments(plan))
+    text = write_yaml(value, _comments(plan, shown))
     data = " ".join(_names(value["data"]["path"]))
     return HEAD.format(base=base.title, data=data, recipe=out.name, seen=_seen(plan)) + text
+
+
+def _shown(recipe: Recipe, plan: Plan) -> list[str]:
+    """Return the fields to write down: those a person is likely to change, and all that were set."""
+    asked = set(written_paths(recipe))
+    usual = [path for path in SHOWN if value_at(plan, path) is not None]
+    return [path for path in leaves(plan) if path in asked or path in usual]
 
 
 def _put(value: dict[str, Any], path: str, leaf: Any) -> None:
@@ -110,12 +120,12 @@ def _names(path: str | tuple[str, ...] | list[str]) -> list[str]:
     return [path] if isinstance(path, str) else list(path)
 
 
-def _comments(plan: Plan) -> dict[Where, str]:
+def _comments(plan: Plan, shown: list[str]) -> dict[Where, str]:
     reasons = {reason.path: reason.because for reason in plan.reasons if reason.source == "resolved"}
-    comments = COMMENTS | {path: text for path, text in reasons.items() if path in SHOWN}
-    return {tuple(path.split(".")): text for path, text in comments.items()}
+    return {tuple(path.split(".")): text for path, text in (COMMENTS | reasons).items() if path in shown}
 
 
 def _seen(plan: Plan) -> str:
     reasons = {reason.path: reason.because for reason in plan.reasons}
-    return f"Seen in the data: {reasons['evaluate.metrics']}; {reasons['data.max_tokens'].split('; ')[-1]}."
+    seen = [reasons.get(path, "").split("; ")[-1] for path in ("evaluate.metrics", "data.max_tokens")]
+    return f"Seen in the data: {'; '.join(filter(None, seen)) or 'its format'}."

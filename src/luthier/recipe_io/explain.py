@@ -53,7 +53,8 @@ def located(problems: list[Problem], *, document: Document, file: Path, set_word
         where = {"--set": word}
     elif line:
         where["line"] = line
-    where["field"] = dotted(first.path)
+    if first.path:
+        where["field"] = dotted(first.path)
     if others:
         where["also"] = "; ".join(problem.what for problem in others)
     return RecipeError(first.what, where=where, why=first.why, hint=first.hint)
@@ -104,6 +105,9 @@ def _place(loc: tuple[str | int, ...], kind: type[Spec]) -> tuple[Where, type[Sp
 
 
 def _problem(path: Where, block: type[Spec], detail: Any) -> Problem:
+    if not path:
+        # The JSON between the recipe and its Spec takes only Unicode; a file's name may be any bytes.
+        return Problem(path, "a name or text in the recipe is not Unicode", detail["msg"], "rename the file")
     name = str(next((part for part in reversed(path) if isinstance(part, str)), "recipe"))
     if detail["type"] == "extra_forbidden":
         return _unknown_key(path, block)
@@ -140,7 +144,7 @@ def _unknown_key(path: Where, block: type[Spec]) -> Problem:
     names = [name for name in block.model_fields if name not in HIDDEN]
     close = closest(key, names)
     full = dotted((*path[:-1], close)) if close else _elsewhere(key)
-    if full:
+    if full and full != dotted(path):
         return Problem(path, f"unknown key `{key}`", hint=f"did you mean `{full}`?")
     place = f"`{dotted(path[:-1])}`" if len(path) > 1 else "a recipe"
     return Problem(path, f"unknown key `{key}`", f"{place} takes {', '.join(f'`{name}`' for name in names)}")

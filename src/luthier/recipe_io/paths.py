@@ -36,7 +36,11 @@ def _absolute(entry: Any, folder: Path) -> Any:
         return [_absolute(part, folder) for part in entry]
     if not isinstance(entry, str) or not entry:
         return entry
-    written = Path(entry).expanduser()
-    if (folder / written).exists() or FILE_ENDING.search(entry) or entry.startswith((".", "~", "/")):
-        return str((folder / written).resolve())
+    try:
+        written = folder / Path(entry).expanduser()
+        if written.exists() or FILE_ENDING.search(entry) or entry.startswith((".", "~", "/")):
+            return str(written.resolve())
+    except (OSError, ValueError, RuntimeError):
+        # No path: too long, a zero in it, a `~user` who does not exist. Whoever opens it says so.
+        pass
     return entry
