@@ -100,3 +100,4 @@ def test_one_row_shows_no_interval() -> None:
     systems = [system("few-shot", 0.0, n=1), system("tuned", 1.0, n=1)]
     said = conclusion(systems, [against("few-shot", 1.0, p=1.0)], "accuracy")
     assert said.startswith("No detectable difference: accuracy 1.000 (one row)")
+    assert said.endswith("Fewer than 6 rows cannot show any difference, however large.")

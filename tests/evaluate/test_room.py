@@ -1,6 +1,7 @@
 """The evaluation room on tiny models: what it writes, and that an untrained adapter makes no difference."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from luthier.core.artifacts import AnswerKind, Base, Prepared, Report, Trained
 from luthier.core.errors import LuthierError
 from luthier.core.events import Event
 from luthier.evaluate import room
+from luthier.evaluate.exam import set_exam
 from luthier.evaluate.sample import Sample
 from luthier.evaluate.spec import EvaluateSpec
 from luthier.examples.example import Example, Message, Segment
@@ -137,7 +139,9 @@ def test_the_report_has_the_promised_shape(closed) -> None:
     written = json.loads((report.folder / "report.json").read_text())
     assert set(written["systems"][0]["metrics"]["accuracy"]) == {"value", "low", "high", "n"}
     assert set(written["comparisons"][0]) >= {"a", "b", "metric", "difference", "low", "high", "p", "verdict"}
-    assert {one["metric"] for one in written["comparisons"]} == {"accuracy", "macro_f1", "perplexity"}
+    assert list(dict.fromkeys(one["metric"] for one in written["comparisons"])) == [
+        *("accuracy", "macro_f1", "format_followed", "perplexity")
+    ]
     assert [one["b"] for one in written["comparisons"] if one["metric"] == "accuracy"] == [
         n for n in CLOSED if n != "tuned"
     ]
@@ -251,6 +255,43 @@ def test_questions_that_fill_the_context_stand_alone(tmp_path: Path) -> None:
     prompt_tokens = {system.name: system.prompt_tokens for system in report.systems}
     assert prompt_tokens["few-shot"] == prompt_tokens["zero-shot"] == prompt_tokens["tuned"]
     assert "zero-shot: 9 questions stand alone, since more does not fit into the context" in heard.messages("note")
+
+
+def spaced_row(number: int) -> Example:
+    segments = (Segment(text=f"Thing {number}:", target=False), Segment(text=f" {LABELS[number % 3]}", target=True))
+    return Example(segments=segments, file="spaced.jsonl", row=number)
+
+
+def test_white_space_around_answers_is_no_part_of_the_label(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(MAKERS, "closed", spaced_row)
+    given = trained(tmp_path, "closed", sizes=(12, 0, 3))
+    spaced = given.prepared.model_copy(update={"labels": tuple(f" {label}" for label in LABELS)})
+    exam = set_exam(SPEC, spaced, Heard(), seed=7)
+    assert exam.labels == LABELS
+    text = exam.template.tokenizer.decode
+    assert {label: text(ids) for label, ids in exam.label_ids.items()} == {x: f" {x}<|im_end|>" for x in LABELS}
+    right = [exam.label_ids[example.answer.strip()] for example in exam.questions]
+    assert right == [row.ids[row.prompt_tokens :] for row in exam.rows]
+
+
+def test_an_answer_in_bare_text_ends_at_a_blank_line_for_everyone(tmp_path: Path) -> None:
+    exam = set_exam(SPEC, prepared(tmp_path, "free"), Heard(), seed=7)
+    assert [exam.read(text) for text in ("one\n\nNumber 2 is", "\n\n one", "a\nb", "")] == ["one", "one", "a\nb", ""]
+    turns = set_exam(SPEC, prepared(tmp_path / "json", "json"), Heard(), seed=7)
+    assert turns.read("one\n\ntwo") == "one\n\ntwo"
+    texts = tuple(Segment(text=text, target=target) for text, target in (("Q\n\n", False), ("one\n\ntwo", True)))
+    long = replace(exam, examples=[Example(segments=texts)], asked=[0])
+    assert long.read("one\n\ntwo") == "one\n\ntwo"
+
+
+@pytest.mark.parametrize("kind", MAKERS)
+@pytest.mark.parametrize("rows", [1, 2, 3])
+def test_a_handful_of_rows_is_measured_and_decides_nothing(rows: int, kind: AnswerKind, tmp_path: Path) -> None:
+    given = trained(tmp_path, kind, adapter="full", sizes=(6, 0, rows))
+    report = room.run(SPEC, given, tmp_path / "evaluate", Heard(), seed=7)
+    assert report.test_rows == rows
+    assert {one.verdict.partition(":")[0] for one in report.comparisons} == {"no detectable difference"}
+    assert report.conclusion.endswith("Fewer than 6 rows cannot show any difference, however large.")
 
 
 def test_rows_without_a_prompt_are_priced_but_not_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,6 +24,9 @@ LABELS = ["positive", "negative", "very positive", "C++"]
         ("negative\nReview: more\nSentiment: positive", "negative"),
         ("c++", "C++"),
         ("positive or negative", None),
+        ("Negative. It is not positive.", "negative"),
+        ("C++: neither positive nor negative", "C++"),
+        ("not positive", "positive"),
         ("positively", None),
         ("", None),
         ("no idea", None),
@@ -31,6 +34,22 @@ LABELS = ["positive", "negative", "very positive", "C++"]
 )
 def test_reads_what_an_answer_means(answer: str, label: str | None) -> None:
     assert closed.read_labels([answer], LABELS) == [label]
+
+
+@pytest.mark.parametrize(
+    ("answer", "label"),
+    [
+        ("good", "good"),
+        ("Not good.", "not good"),
+        ("It is not good", "not good"),
+        ("It is good", "good"),
+        ("not good, though some find it good", None),
+        ("*NOT GOOD*", "not good"),
+        ("goodness", None),
+    ],
+)
+def test_a_label_inside_another_is_not_mistaken_for_it(answer: str, label: str | None) -> None:
+    assert closed.read_labels([answer], ["good", "not good"]) == [label]
 
 
 def test_labels_that_differ_in_case_only_are_read_letter_for_letter() -> None:

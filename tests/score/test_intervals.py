@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from luthier.score.closed import macro_f1
-from luthier.score.intervals import BLOCK_CELLS, bootstrap_sums, estimate, wilson
+from luthier.score.intervals import BLOCK_CELLS, bootstrap_sums, estimate, newcombe, wilson
 from luthier.score.scores import mean_scores
 from luthier.score.text import bleu, chrf
 
@@ -24,6 +24,30 @@ from luthier.score.text import bleu, chrf
 )
 def test_wilson(successes: int, trials: int, low: float, high: float) -> None:
     assert wilson(successes, trials) == pytest.approx((low, high), abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("counts", "low", "high"),
+    [
+        # As in Fagerland, Lydersen and Laake 2013, and as in Newcombe 1998.
+        ((1, 7, 1, 12), -0.507, -0.026),
+        ((12, 2, 36, 0), 0.057, 0.340),
+        # By hand: nothing is alike, so the distances of Wilson's limits are added in squares.
+        ((3, 0, 0, 0), 0.2059, 1.0),
+        ((0, 1, 0, 0), -1.0, 0.1221),
+    ],
+)
+def test_newcombe(counts: tuple[int, int, int, int], low: float, high: float) -> None:
+    assert newcombe(*counts) == pytest.approx((low, high), abs=5e-4)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.tuples(*[st.integers(0, 30)] * 4).filter(any))
+def test_newcombe_holds_the_difference_and_mirrors(counts: tuple[int, int, int, int]) -> None:
+    won, lost, both, neither = counts
+    low, high = newcombe(won, lost, both, neither)
+    assert -1 - 1e-9 <= low < (won - lost) / sum(counts) + 1e-9
+    assert newcombe(lost, won, both, neither) == pytest.approx((-high, -low))
 
 
 def test_shares_take_wilson_and_means_the_bootstrap() -> None:

@@ -53,15 +53,33 @@ def test_equal_systems_show_no_difference() -> None:
         perplexity([3.0, 5.0], [2, 2]),
     ):
         found = compared(scores, scores)
-        assert (found.difference, found.low, found.high, found.p, found.won, found.lost) == (0, 0, 0, 1, 0, 0)
+        assert (found.difference, found.p, found.won, found.lost) == (0, 1, 0, 0)
+        assert found.low <= 0 <= found.high
         assert found.verdict.startswith("no detectable difference")
 
 
-def test_one_row_never_decides() -> None:
-    for name in ("accuracy", "token_f1"):
-        found = compared(mean_scores(name, [1.0]), mean_scores(name, [0.0]))
-        assert (found.difference, found.p, found.won) == (1, 1, 1)
-        assert outcome(found) == "none"
+@pytest.mark.parametrize("name", ["accuracy", "token_f1"])
+@pytest.mark.parametrize("rows", [1, 2, 3, 5])
+def test_few_rows_never_decide(name: str, rows: int) -> None:
+    found = compared(mean_scores(name, [1.0] * rows), mean_scores(name, [0.0] * rows))
+    assert (found.difference, found.won) == (1, rows)
+    assert found.p == pytest.approx(2 / 2**rows, abs=0.05)
+    assert outcome(found) == "none"
+
+
+def test_few_equal_rows_are_no_certainty() -> None:
+    same = mean_scores("accuracy", [1, 0, 1])
+    found = compared(same, same)
+    assert found.low < -0.3 and found.high > 0.3
+
+
+def test_a_verdict_of_better_is_rare_where_nothing_differs() -> None:
+    generator = np.random.default_rng(0)
+    said = []
+    for _ in range(300):
+        a, b = (mean_scores("accuracy", generator.integers(0, 2, 40).astype(float)) for _ in range(2))
+        said.append(outcome(compare(a, b, names=("a", "b"), resamples=200, seed=1)))
+    assert 1 - said.count("none") / len(said) <= 0.05
 
 
 def test_lower_perplexity_is_better() -> None:

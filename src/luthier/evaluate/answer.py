@@ -30,7 +30,7 @@ def written_answers(model: torch.nn.Module, exam: Exam, prompts: Sequence[list[i
     """Let the model write its answers, greedily."""
     started = perf_counter()
     said = generate(model, exam.template, prompts, max_new_tokens=exam.max_new_tokens, progress=progress)
-    texts, stopped = [answer.text for answer in said], [answer.stopped for answer in said]
+    texts, stopped = [exam.read(answer.text) for answer in said], [answer.stopped for answer in said]
     return _answers(texts, stopped, prompts, started)
 
 

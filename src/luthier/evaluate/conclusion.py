@@ -9,6 +9,8 @@ from luthier.score.verdict import difference_text, estimate_text, number_text, o
 TUNED = "tuned"
 LABEL_SCORED = " (label-scored)"
 """Ends the names of systems that choose the likeliest label instead of writing an answer."""
+FEWEST_ROWS = 6
+"""The paired tests flip rows, so that p cannot fall below 2 / 2^rows: fewer rows never reach 0.05."""
 
 
 def conclusion(systems: Sequence[SystemResult], comparisons: Sequence[Comparison], primary: str) -> str:
@@ -51,10 +53,12 @@ def _headline(reached: str, best: SystemResult, comparison: Comparison) -> str:
     difference = f"difference {difference_text(comparison).removeprefix(TITLES[metric] + ' ')}"
     opening = {"better": "Tuning was worth it", "worse": "Tuning made it worse", "none": "No detectable difference"}
     said = f"{opening[outcome(comparison)]}: {numbers}; {difference} on {rows} test rows."
-    if outcome(comparison) != "none" or rows == 1:
+    if outcome(comparison) != "none":
         return said
-    unseen = number_text(metric, (comparison.high - comparison.low) / 2)
-    return f"{said} So few rows cannot show a difference smaller than about {unseen}."
+    if rows < FEWEST_ROWS:
+        return f"{said} Fewer than {FEWEST_ROWS} rows cannot show any difference, however large."
+    unseen = (comparison.high - comparison.low) / 2
+    return f"{said} So few rows cannot show a difference smaller than about {number_text(metric, unseen)}."
 
 
 def _format_or_task(systems: Sequence[SystemResult], comparisons: Sequence[Comparison], primary: str) -> str:

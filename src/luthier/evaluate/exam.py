@@ -8,7 +8,7 @@ import numpy as np
 from luthier.core.artifacts import AnswerKind, Prepared
 from luthier.core.errors import DataError
 from luthier.core.events import Emit, Event
-from luthier.evaluate.instruction import with_answer
+from luthier.evaluate.instruction import BLANK_LINE, with_answer
 from luthier.evaluate.spec import EvaluateSpec
 from luthier.examples.example import Example
 from luthier.examples.store import Encoded, Split
@@ -49,6 +49,16 @@ class Exam:
         return [self.rows[row].ids[: self.rows[row].prompt_tokens] for row in self.asked]
 
     @cached_property
+    def ends_at_blank_line(self) -> bool:
+        """Whether an answer ends at a blank line: in text without turns nothing else tells an untuned model to stop."""
+        without_turns = any(example.segments for example in self.questions)
+        return without_turns and not any(BLANK_LINE in reference.strip() for reference in self.references)
+
+    def read(self, text: str) -> str:
+        """Return what counts of a written answer, the same for every system."""
+        return text.lstrip().partition(BLANK_LINE)[0] if self.ends_at_blank_line else text
+
+    @cached_property
     def label_ids(self) -> dict[str, list[int]]:
         """Each label's token ids as a trained answer, end of turn included."""
         labelled = {label: self.template.encode(with_answer(self.questions[0], label)) for label in self.labels}
@@ -73,9 +83,14 @@ def set_exam(spec: EvaluateSpec, given: Prepared, emit: Emit, *, seed: int) -> E
         examples=[example for _, example in rows],
         asked=asked,
         kind=given.answer_kind if asked else "text",
-        labels=given.labels if given.answer_kind == "closed" else (),
+        labels=_labels(given),
         max_new_tokens=_longest_answer(given) if spec.max_new_tokens == "auto" else spec.max_new_tokens,
     )
+
+
+def _labels(given: Prepared) -> tuple[str, ...]:
+    # Answers may be written with white space around them (` yes`), which is no part of the label.
+    return tuple(sorted({label.strip() for label in given.labels})) if given.answer_kind == "closed" else ()
 
 
 def _held_out(given: Prepared, emit: Emit) -> Split:

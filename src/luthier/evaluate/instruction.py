@@ -5,6 +5,9 @@ from collections.abc import Sequence
 
 from luthier.examples.example import Example, Segment
 
+BLANK_LINE = "\n\n"
+"""Ends a question, an answer or an instruction in text without turns."""
+
 
 def up_to_answer(example: Example) -> Example:
     """Return a conversation without what follows its last trained answer; text as it is."""
@@ -25,11 +28,11 @@ def with_instruction(example: Example, labels: Sequence[str]) -> Example:
     """Name the allowed answers: at the end of the last question, or before the text where there are no turns."""
     wording = f"Answer with exactly one of these, and with nothing else: {', '.join(labels)}."
     if example.segments:
-        first = Segment(text=f"{wording}\n\n", target=False)
+        first = Segment(text=wording + BLANK_LINE, target=False)
         return example.model_copy(update={"segments": (first, *example.segments)})
     messages = list(up_to_answer(example).messages)
     asked = max((i for i, m in enumerate(messages) if m.role == "user"), default=0)
-    content = f"{messages[asked].content}\n\n{wording}"
+    content = f"{messages[asked].content}{BLANK_LINE}{wording}"
     messages[asked] = messages[asked].model_copy(update={"content": content})
     return example.model_copy(update={"messages": tuple(messages)})
 

@@ -18,9 +18,6 @@ from luthier.score.paired import compare
 from luthier.score.perplexity import perplexity
 from luthier.score.scores import Scores
 
-ALSO_COMPARED = ("macro_f1", "perplexity")
-"""Metrics compared beside the primary one."""
-
 
 @dataclass(frozen=True)
 class Sitting:
@@ -60,17 +57,15 @@ def system_result(sitting: Sitting, exam: Exam, *, resamples: int, seed: int) ->
     )
 
 
-def comparisons(sittings: Sequence[Sitting], primary: MetricName, *, resamples: int, seed: int) -> list[Comparison]:
-    """Compare the tuned system with every other, in the primary metric first."""
+def comparisons(sittings: Sequence[Sitting], *, resamples: int, seed: int) -> list[Comparison]:
+    """Compare the tuned system with every other in every metric that both have, the primary one first."""
     tuned = next(sitting for sitting in sittings if sitting.system == TUNED)
     made = []
-    for metric in dict.fromkeys([primary, *ALSO_COMPARED]):
+    for metric, ours in tuned.scores.items():
         for other in sittings:
-            if other is tuned or metric not in tuned.scores or metric not in other.scores:
-                continue
-            names = (TUNED, other.system)
-            pair = (tuned.scores[metric], other.scores[metric])
-            made.append(compare(*pair, names=names, resamples=resamples, seed=seed))
+            if other is not tuned and metric in other.scores:
+                names = (TUNED, other.system)
+                made.append(compare(ours, other.scores[metric], names=names, resamples=resamples, seed=seed))
     return made
 
 

@@ -40,7 +40,7 @@ def run(spec: EvaluateSpec, given: Trained, out: Path, emit: Emit, *, seed: int)
     sittings = [scored(sitting, exam, metrics) for sitting in desk.baselines() + desk.tuned()]
     primary = metrics[0]
     systems = [system_result(sitting, exam, resamples=spec.resamples, seed=seed) for sitting in sittings]
-    compared = comparisons(sittings, primary, resamples=spec.resamples, seed=seed)
+    compared = comparisons(sittings, resamples=spec.resamples, seed=seed)
 
     report = Report(
         folder=out,

@@ -1,6 +1,6 @@
 """What a recipe says about evaluation."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -17,11 +17,11 @@ class EvaluateSpec(Spec):
     """What the tuned model is measured against, on the base model."""
     metrics: Auto | tuple[MetricName, ...] = "auto"
     """`auto` chooses by the kind of answer; perplexity is always measured."""
-    shots: Auto | int = "auto"
+    shots: Auto | Annotated[int, Field(ge=1)] = "auto"
     """Examples in the few-shot prompt; `auto` takes two per label (at least four), as the context allows."""
     max_rows: int = Field(500, ge=1)
     """Test rows answered at most; they are drawn by the seed."""
-    max_new_tokens: Auto | int = "auto"
+    max_new_tokens: Auto | Annotated[int, Field(ge=1)] = "auto"
     """Longest answer; `auto` takes the longest training answer and a margin."""
     resamples: int = Field(2000, ge=200)
     """Bootstrap resamples behind each interval."""

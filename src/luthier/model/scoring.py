@@ -36,17 +36,11 @@ class LabelScores:
     """Log-likelihood of each label as the whole answer, end of turn included."""
 
     log_likelihood: dict[str, float]
-    tokens: dict[str, int]
 
     @property
     def best(self) -> str:
         """The likeliest label; on a tie the first."""
         return max(self.log_likelihood, key=lambda label: self.log_likelihood[label])
-
-    @property
-    def best_by_mean(self) -> str:
-        """The label with the highest log-likelihood per token."""
-        return max(self.log_likelihood, key=lambda label: self.log_likelihood[label] / self.tokens[label])
 
 
 def score_labels(
@@ -61,12 +55,9 @@ def score_labels(
     rows = [_answered(prompt, answer) for prompt in prompts for answer in labels.values()]
     done = _Counter(len(labels), progress)
     losses = row_losses(model, rows, batch_tokens=batch_tokens, progress=done)
-    tokens = {label: len(answer) for label, answer in labels.items()}
-    scores = []
-    for start in range(0, len(losses), len(labels)):
-        ours = losses[start : start + len(labels)]
-        scores.append(LabelScores({label: -loss.total for label, loss in zip(labels, ours, strict=True)}, tokens))
-    return scores
+    likelihoods = [-loss.total for loss in losses]
+    starts = range(0, len(losses), len(labels))
+    return [LabelScores(dict(zip(labels, likelihoods[start : start + len(labels)], strict=True))) for start in starts]
 
 
 def _answered(prompt: Sequence[int], answer: Sequence[int]) -> Encoded:

@@ -17,6 +17,7 @@ from luthier.score.scores import FloatArray, Scores, mean_scores
 OTHER = "(other)"
 """Column of the confusion matrix for answers that name no label, or several."""
 END_PUNCTUATION = ".,;:!?。，；：！？"
+SENTENCE_END = re.compile(r"[.;:!?。；：！？\n]")
 
 
 def normalise(answer: str) -> str:
@@ -29,8 +30,9 @@ def normalise(answer: str) -> str:
 def read_labels(answers: Sequence[str], labels: Sequence[str]) -> list[str | None]:
     """Return the label each answer means, or None.
 
-    In this order: the answer is a label; it is one once normalised; its first line is; it mentions exactly one label,
-    as whole words (the longer one where labels contain each other). Negations are not understood.
+    In this order: the answer is a label; it is one once normalised; its first line is; its first sentence is ("Neutral.
+    Neither positive nor negative."); it mentions exactly one label, as whole words (the longer one where labels contain
+    each other). Negations are not understood.
     """
     forms = _unambiguous_forms(labels)
     longest_first = sorted(forms, key=lambda form: (-len(form), form))
@@ -47,7 +49,7 @@ def _read(answer: str, labels: set[str], forms: dict[str, str], mention: re.Patt
     stripped = answer.strip()
     if stripped in labels:
         return stripped
-    for text in (stripped, stripped.partition("\n")[0]):
+    for text in (stripped, stripped.partition("\n")[0], SENTENCE_END.split(stripped, maxsplit=1)[0]):
         if normalise(text) in forms:
             return forms[normalise(text)]
     found = set(mention.findall(normalise(answer))) if mention else set()

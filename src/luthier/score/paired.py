@@ -4,7 +4,7 @@ import numpy as np
 from scipy import stats
 
 from luthier.core.artifacts import Comparison
-from luthier.score.intervals import bootstrap_sums, percentile_interval, swap_sums
+from luthier.score.intervals import bootstrap_sums, newcombe, percentile_interval, swap_sums
 from luthier.score.names import is_proportion, lower_is_better
 from luthier.score.scores import FloatArray, Scores, sorted_rows
 from luthier.score.verdict import in_words
@@ -13,8 +13,9 @@ from luthier.score.verdict import in_words
 def compare(a: Scores, b: Scores, *, names: tuple[str, str], resamples: int, seed: int) -> Comparison:
     """Compare system a with system b on the same rows, in the metric's own unit; `difference` is a − b.
 
-    The 95 % interval is a paired percentile bootstrap over rows. p is two-sided: McNemar's exact test where rows score
-    0 or 1, else approximate randomisation (Noreen 1989), which also holds for BLEU, chrF, macro-F1 and perplexity.
+    Where rows score 0 or 1: Newcombe's 95 % interval, and p of McNemar's exact test. Else a paired percentile bootstrap
+    over rows, and p of approximate randomisation (Noreen 1989), which also holds for BLEU, chrF, macro-F1 and
+    perplexity. Both tests are two-sided.
     """
     if a.metric != b.metric or a.rows != b.rows:
         raise ValueError(f"not a pair: {a.metric} of {a.rows} rows, {b.metric} of {b.rows} rows")
@@ -62,6 +63,10 @@ def randomisation(a: Scores, b: Scores, *, resamples: int, seed: int) -> float:
 
 
 def _difference_interval(a: Scores, b: Scores, *, resamples: int, seed: int) -> tuple[float, float]:
+    if is_proportion(a.metric):
+        both = int(((a.per_row == 1) & (b.per_row == 1)).sum())
+        won, lost = won_lost(a, b)
+        return newcombe(won, lost, both, a.rows - won - lost - both)
     columns = a.statistics.shape[1]
     sums: FloatArray = bootstrap_sums(np.hstack([a.statistics, b.statistics]), resamples=resamples, seed=seed)
     return percentile_interval(a.value_of(sums[:, :columns]) - b.value_of(sums[:, columns:]))

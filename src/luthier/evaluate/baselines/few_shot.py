@@ -7,7 +7,7 @@ from itertools import chain, zip_longest
 import numpy as np
 
 from luthier.evaluate.baselines.setting import Setting
-from luthier.evaluate.instruction import up_to_answer
+from luthier.evaluate.instruction import BLANK_LINE, up_to_answer
 from luthier.examples.example import Example, Segment
 
 FEWEST = 4
@@ -50,7 +50,7 @@ def choose(setting: Setting, rows: Sequence[Example]) -> list[Example]:
 def with_shots(row: Example, shots: Sequence[Example]) -> Example:
     """Put answered examples before a question: as earlier turns, or as blocks of text."""
     if row.segments:
-        blocks = [Segment(text=_whole_text(shot) + "\n\n", target=False) for shot in shots]
+        blocks = [Segment(text=_whole_text(shot) + BLANK_LINE, target=False) for shot in shots]
         return row.model_copy(update={"segments": (*blocks, *row.segments)})
     framed = next((i for i, m in enumerate(row.messages) if m.role not in FRAMES), len(row.messages))
     turns = [m for shot in shots for m in up_to_answer(shot).messages if m.role not in FRAMES]
