@@ -26,6 +26,7 @@ def counted(examples: list[Example]) -> Answers:
         ([str(number % 51) for number in range(200)], "free", ()),
         ([str(number % 50) for number in range(200)], "closed", tuple(map(str, range(50)))),
         ([json.dumps({"a": number}) for number in range(9)], "json", ()),
+        ([f'{{"a": {number}, "b": NaN}}' for number in range(9)], "free", ()),
         (['{"a": 1}', "{broken"] * 5, "closed", ('{"a": 1}', "{broken")),
     ],
 )

@@ -70,6 +70,40 @@ def test_bare_text_is_continued(tiny: Path) -> None:
     assert talk.template.text(talk._ids("once upon")) == "once upon"
 
 
-def test_a_message_longer_than_the_context_is_refused(tiny: Path) -> None:
-    with pytest.raises(DataError, match="too long"):
-        list(chat(tiny, Manner()).answer("word " * 2000))
+@pytest.mark.parametrize(
+    ("text_template", "instruction", "closing"),
+    [
+        ("Review: {text}\nTone: {tone}", "Review: ", "\nTone: "),
+        ("{text} {{is}} {tone}.", "", " {is} "),
+        ("{title}: {text}\nTone: {tone}", "", ""),
+        ("{text}", "", ""),
+        (None, "", ""),
+    ],
+)
+def test_bare_text_is_put_into_its_template(
+    text_template: str | None, instruction: str, closing: str, tiny: Path
+) -> None:
+    rows = [Example(segments=(Segment(text="x", target=True),))]
+    manner = manner_of(rows, text_template)
+    assert manner == Manner(raw=True, instruction=instruction, closing=closing)
+    talk = chat(tiny, manner)
+    trained = Segment(text=f"{instruction}good day{closing}", target=False), Segment(text="kind", target=True)
+    assert talk._ids("good day") == talk.template.prompt_ids(Example(segments=trained))
+
+
+def test_a_message_longer_than_the_context_is_refused_with_what_helps(tiny: Path) -> None:
+    talk = chat(tiny, Manner(many_turns=True))
+    with pytest.raises(DataError, match="too long") as caught:
+        list(talk.answer("word " * 2000))
+    assert "the model's context holds 512" in str(caught.value) and caught.value.hint == "write less"
+    talk.turns += [Message(role="user", content="word " * 2000), Message(role="assistant", content="b")]
+    with pytest.raises(DataError, match="too long") as caught:
+        list(talk.answer("hi"))
+    assert "/new" in str(caught.value) and len(talk.turns) == 2
+
+
+def test_an_answer_never_leaves_the_context(tiny: Path) -> None:
+    talk = chat(tiny, Manner())
+    talk.template.stop_ids = frozenset()
+    words = next(f"{'a ' * n}" for n in range(200, 600) if len(talk._ids("a " * n)) == 505)
+    assert 0 < len(list(talk.answer(words))) <= 512 - 505

@@ -131,6 +131,15 @@ def test_the_stream_says_what_generate_says(family: str) -> None:
     assert "".join(stream(model, template, prompt, max_new_tokens=20)) == text
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_stream_ends_at_a_stop_token_which_is_not_shown(family: str) -> None:
+    model, template, prompt = lively_model(family), Template(tiny_tokenizer()), ragged_prompts()[0]
+    ids = generate(model, template, [prompt], max_new_tokens=12)[0].ids
+    template.stop_ids = frozenset({ids[-1]})
+    said = ids[: ids.index(ids[-1])]
+    assert "".join(stream(model, template, prompt, max_new_tokens=12)) == template.text(said)
+
+
 def test_sampling_follows_its_seed() -> None:
     model, template, prompt = lively_model("llama"), Template(tiny_tokenizer()), ragged_prompts()[0]
 

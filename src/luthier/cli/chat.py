@@ -8,6 +8,7 @@ import typer
 
 from luthier.cli.options import RunName
 from luthier.cli.tell import say
+from luthier.core.errors import DataError
 
 if TYPE_CHECKING:
     from luthier.jobs.chat import Chat
@@ -36,8 +37,14 @@ def chat(
         if text == "/new":
             talk.forget()
             continue
-        for piece in talk.answer(text):
-            print(piece, end="", flush=True)
+        try:
+            for piece in talk.answer(text):
+                print(piece, end="", flush=True)
+        except DataError as error:
+            # A person who talks can go on; a program needs the exit status.
+            if once is not None or not sys.stdin.isatty():
+                raise
+            say(str(error))
         print(flush=True)
 
 

@@ -1,9 +1,8 @@
 """What kind of answers the rows have, counted as they are read."""
 
-import json
-
 from luthier.core.artifacts import AnswerKind
 from luthier.examples.example import Example
+from luthier.score.structured import parse_object
 
 MAX_ANSWERS = 50
 MAX_CHARACTERS = 60
@@ -22,7 +21,7 @@ class Answers:
         answer = example.answer
         self._rows += 1
         self._prompted += example.context is not None
-        self._objects += _is_object(answer)
+        self._objects += parse_object(answer) is not None
         self._labelled += example.label is not None
         self._short = self._short and 0 < len(answer) <= MAX_CHARACTERS and "\n" not in answer.strip()
         if example.label is None and (not self._short or len(self._numbers) > MAX_ANSWERS):
@@ -45,12 +44,3 @@ class Answers:
     def labels(self) -> tuple[str, ...]:
         """The closed set by number; empty where answers are open."""
         return tuple(self._numbers) if self.kind == "closed" else ()
-
-
-def _is_object(answer: str) -> bool:
-    if not answer.lstrip().startswith("{"):
-        return False
-    try:
-        return isinstance(json.loads(answer), dict)
-    except (ValueError, RecursionError):
-        return False

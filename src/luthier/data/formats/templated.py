@@ -27,12 +27,13 @@ class Templated:
         """Return the format if a template is given; it must fit the columns."""
         if spec.text_template is None:
             return None
-        made = cls(_pieces(spec.text_template))
+        made = cls(pieces_of(spec.text_template))
         unknown = [column for column in made.columns if column not in sample.columns]
         if unknown:
             found = ", ".join(f"`{column}`" for column in sample.columns) or "none"
             why = f"`{unknown[0]}` is not a column; the rows have {found}"
-            raise DataError("the text template names an unknown column", where=_WHERE, why=why)
+            hint = "name columns that the rows have, in braces"
+            raise DataError("the text template names an unknown column", where=_WHERE, why=why, hint=hint)
         return made
 
     @property
@@ -55,7 +56,8 @@ class Templated:
 _WHERE = {"field": "data.text_template"}
 
 
-def _pieces(template: str) -> tuple[tuple[str, bool], ...]:
+def pieces_of(template: str) -> tuple[tuple[str, bool], ...]:
+    """Return a text template as text as it stands (False) and names of columns (True)."""
     pieces: list[tuple[str, bool]] = []
     for found in PIECE.finditer(template):
         if found["wrong"]:
