@@ -51,7 +51,9 @@ def answers(system: str) -> list[str]:
 @functools.cache
 def scores(system: str) -> dict[str, Scores]:
     measured = {name: score(name, answers(system), references(), LABELS) for name in METRICS}
-    if "label-scored" not in system:
+    if "label-scored" in system:
+        del measured["format_followed"]
+    else:
         losses = [3 - 2 * RIGHT[system] + row % 5 / 10 for row in range(ROWS)]
         measured["perplexity"] = perplexity(losses, [2] * ROWS)
     return measured

@@ -9,7 +9,9 @@ import pytest
 from tests.evaluate import made
 
 from luthier.core.artifacts import Estimate, Report, SystemResult
-from luthier.evaluate.render import Curves, table_rows, write_reports
+from luthier.evaluate.curves import Curves
+from luthier.evaluate.render import write_reports
+from luthier.evaluate.table import table_rows
 
 SNAPSHOT = Path(__file__).parent / "snapshots" / "report.txt"
 VOID = {"meta", "line", "circle", "polyline", "br"}

@@ -11,7 +11,7 @@ from luthier.evaluate.content import Content
 from luthier.evaluate.curves import Curves, Series, thinned
 from luthier.evaluate.duels import shortened
 from luthier.evaluate.svg import Bar, Line, interval_chart, line_chart
-from luthier.evaluate.table import metric_names, shown, table_rows
+from luthier.evaluate.table import metric_names, table_rows
 from luthier.score.names import TITLES
 from luthier.score.verdict import outcome
 
@@ -47,7 +47,7 @@ def _mood(report: Report) -> str:
 def _interval_charts(report: Report) -> list[tuple[str, Markup]]:
     charts = []
     for metric in metric_names(report):
-        measured = [(system.name, system.metrics[metric]) for system in report.systems if shown(system, metric)]
+        measured = [(system.name, system.metrics[metric]) for system in report.systems if metric in system.metrics]
         bars = [Bar(name, one.value, one.low, one.high, name.startswith(TUNED)) for name, one in measured]
         charts.append((TITLES[metric], Markup(interval_chart(TITLES[metric], bars))))  # noqa: S704 (escaped in svg.py)
     return charts

@@ -5,15 +5,11 @@ from pathlib import Path
 
 from luthier.core.artifacts import Report
 from luthier.core.files import write_atomic
-from luthier.evaluate.conclusion import conclusion
 from luthier.evaluate.content import gather
-from luthier.evaluate.curves import Curves, read_curves
+from luthier.evaluate.curves import Curves
 from luthier.evaluate.markdown import markdown
 from luthier.evaluate.page import html_page
-from luthier.evaluate.sample import Sample, SampleAnswer
-from luthier.evaluate.table import TableRow, table_rows
-
-__all__ = ["Curves", "Sample", "SampleAnswer", "TableRow", "conclusion", "read_curves", "table_rows", "write_reports"]
+from luthier.evaluate.sample import Sample
 
 
 def write_reports(

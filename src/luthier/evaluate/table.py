@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from luthier.core.artifacts import Report, SystemResult
-from luthier.evaluate.conclusion import LABEL_SCORED, TUNED
+from luthier.evaluate.conclusion import TUNED
 from luthier.score.names import TITLES
 from luthier.score.verdict import estimate_text
 
@@ -43,14 +43,5 @@ def _cells(system: SystemResult, metrics: Sequence[str]) -> dict[str, str]:
     }
 
 
-def shown(system: SystemResult, name: str) -> bool:
-    """Tell whether a metric says something about a system.
-
-    One that picks a label cannot miss the format: its "format followed" of 1 would say nothing.
-    """
-    by_design = name == "format_followed" and system.name.endswith(LABEL_SCORED)
-    return name in system.metrics and not by_design
-
-
 def _metric_cell(system: SystemResult, name: str) -> str:
-    return estimate_text(name, system.metrics[name]) if shown(system, name) else NOTHING
+    return estimate_text(name, system.metrics[name]) if name in system.metrics else NOTHING

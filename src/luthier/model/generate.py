@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from time import perf_counter
 
 import torch
 from transformers import Cache, DynamicCache, PreTrainedModel
@@ -30,8 +29,6 @@ class Answer:
     text: str
     stopped: bool
     """Whether the model ended the answer itself."""
-    seconds: float
-    """Its batch's time divided by the batch's rows."""
 
 
 def generate(
@@ -78,7 +75,7 @@ def _groups(work: _Work) -> list[Group]:
         if work.limit(row) > 0:
             open_rows.append(row)
         else:
-            work.answers[row] = Answer([], "", stopped=False, seconds=0.0)
+            work.answers[row] = Answer([], "", stopped=False)
     longest = max((len(work.prompts[row]) for row in open_rows), default=0)
     if not can_share(work.model, longest + work.max_new_tokens):
         return [Group(0, tuple(open_rows))] if open_rows else []
@@ -104,7 +101,6 @@ def _answer_group(work: _Work, group: Group, batch_tokens: int, progress: Progre
 
 def _answer_batch(work: _Work, rows: list[int], prefix: Cache | None) -> None:
     """Answer some rows together; a row that ends leaves the batch and costs no more."""
-    start = perf_counter()
     batch = _Batch(work, rows, prefix)
     said: dict[int, list[int]] = {row: [] for row in rows}
     stopped = dict.fromkeys(rows, False)
@@ -116,9 +112,8 @@ def _answer_batch(work: _Work, rows: list[int], prefix: Cache | None) -> None:
         going = [place for place, row in enumerate(batch.rows) if not stopped[row] and len(said[row]) < work.limit(row)]
         batch.keep(going)
         batch.feed([tokens[place] for place in going])
-    seconds = (perf_counter() - start) / len(rows)
     for row in rows:
-        work.answers[row] = Answer(said[row], work.template.text(said[row]), stopped[row], seconds)
+        work.answers[row] = Answer(said[row], work.template.text(said[row]), stopped[row])
 
 
 class _Batch:
@@ -154,13 +149,6 @@ class _Batch:
         """Return each row's most likely next token."""
         return self._logits.argmax(dim=-1).tolist()
 
-    def sample(self, temperature: float, generator: torch.Generator) -> int:
-        """Draw the first row's next token; temperature 0 takes the most likely one."""
-        if temperature == 0:
-            return self.next_tokens()[0]
-        chances = (self._logits[0].double().cpu() / temperature).softmax(dim=-1)
-        return int(torch.multinomial(chances, 1, generator=generator))
-
     def keep(self, places: list[int]) -> None:
         """Go on with the rows at these places only."""
         if len(places) == len(self.rows):
@@ -179,19 +167,11 @@ class _Batch:
         self._position = self._position + 1
 
 
-def stream(
-    model: torch.nn.Module,
-    template: Template,
-    ids: Sequence[int],
-    *,
-    max_new_tokens: int,
-    temperature: float = 0.0,
-    seed: int = 0,
-) -> Iterator[str]:
-    """Yield an answer piece by piece, each piece whole characters; temperature 0 is greedy."""
+def stream(model: torch.nn.Module, template: Template, ids: Sequence[int], *, max_new_tokens: int) -> Iterator[str]:
+    """Yield a greedy answer piece by piece, each piece whole characters."""
     said: list[int] = []
     shown = 0
-    for token in _sampled(causal_lm(model), template, ids, max_new_tokens, temperature, seed):
+    for token in _tokens(_Work(causal_lm(model), template, [ids], max_new_tokens)):
         said.append(token)
         text = template.text(said)
         # A character of several bytes is complete only when its last token is there.
@@ -203,17 +183,16 @@ def stream(
         yield rest
 
 
-def _sampled(
-    model: PreTrainedModel, template: Template, ids: Sequence[int], max_new_tokens: int, temperature: float, seed: int
-) -> Iterator[int]:
-    work = _Work(model, template, [ids], max_new_tokens)
-    generator = torch.Generator().manual_seed(seed)
+def _tokens(work: _Work) -> Iterator[int]:
+    """Yield the tokens of the answer to the only prompt as they come."""
+    if work.limit(0) < 1:
+        return
+    # No inference mode around a `yield`: it would hold for whoever reads the stream.
     with torch.inference_mode():
         batch = _Batch(work, [0], None)
     for _ in range(work.limit(0)):
-        with torch.inference_mode():
-            token = batch.sample(temperature, generator)
-        if token in template.stop_ids:
+        token = batch.next_tokens()[0]
+        if token in work.template.stop_ids:
             return
         yield token
         with torch.inference_mode():
