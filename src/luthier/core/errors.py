@@ -9,6 +9,8 @@ class LuthierError(Exception):
 
     code: ClassVar[str] = "error"
     exit_status: ClassVar[int] = 1
+    usual_hint: ClassVar[str | None] = None
+    """What to do where nothing better is known."""
 
     def __init__(
         self,
@@ -22,7 +24,7 @@ class LuthierError(Exception):
         self.what = what
         self.where = {name: str(value) for name, value in (where or {}).items()}
         self.why = why
-        self.hint = hint
+        self.hint = hint or self.usual_hint
 
     def __str__(self) -> str:
         """Render as a person reads it: one line each for what, where, why and the hint."""
@@ -54,13 +56,7 @@ class ModelError(LuthierError):
 
     code = "bad_model"
     exit_status = 4
-
-
-class MissingPackage(LuthierError):
-    """An optional package is needed; the hint names the extra that brings it."""
-
-    code = "missing_package"
-    exit_status = 5
+    usual_hint = "fetch or make the model anew, or take another one"
 
 
 class ResourceError(LuthierError):
@@ -75,6 +71,7 @@ class TrainingError(LuthierError):
 
     code = "training_failed"
     exit_status = 7
+    usual_hint = "please report this, with the recipe and the name of the model"
 
 
 class CheckpointError(LuthierError):

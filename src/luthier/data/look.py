@@ -1,50 +1,33 @@
-"""A quick look at the data: what a plan is made from, without a model or a split."""
-
-import itertools
-import statistics
-
-from pydantic import Field
+"""A quick look at the data: what a plan is made from, without a split."""
 
 from luthier.core.artifacts import AnswerKind
 from luthier.data.answers import Answers
 from luthier.data.check import Found
 from luthier.data.formats.labelled import Labelled
-from luthier.data.opened import PARTS, Encode, Opened, encode_row, open_data, with_labels
-from luthier.data.rows import RowIssue
+from luthier.data.opened import PARTS, Encode, encode_row, open_data, with_labels
 from luthier.data.spec import DataSpec
 from luthier.examples.example import Example
 from luthier.examples.store import Encoded
 
+COUNTED_ROWS = 200_000
+"""Rows of each part counted at most; of larger sets a lower bound is known."""
+ENCODED_ROWS = 2000
+"""Rows whose tokens are counted at most."""
 
-class Facts(Found):
+
+class Look(Found):
     """What the first rows show."""
 
-    sources: tuple[str, ...]
-    """The files, as the recipe names them."""
     format: str
     """The recognised format."""
-    because: str
-    """What it was recognised by."""
-    columns: tuple[str, ...]
-    """All columns of the rows."""
-    unused_columns: tuple[str, ...]
-    """Columns that the format does not read."""
-    rows: dict[str, int] = Field(default_factory=dict)
+    rows: dict[str, int]
     """Readable rows by part, as far as looked at; `validation` and `test` only where they have files of their own."""
-    complete: bool = False
-    """Whether all rows were looked at."""
-    unreadable: tuple[RowIssue, ...] = ()
-    """Rows that cannot be read."""
+    complete: bool
+    """Whether all rows were looked at, and their tokens counted."""
     answer_kind: AnswerKind
     """What the answers are."""
     labels: tuple[str, ...]
     """The closed set of answers, sorted; empty where answers are open."""
-    median_characters: int
-    """Characters of the median row, prompt and answer."""
-    longest_characters: int
-    """Characters of the longest row."""
-    longest_answer_characters: int
-    """Characters of the longest answer."""
     mean_tokens: float | None = None
     """Tokens of a row on average; None without a tokenizer."""
     longest_tokens: int | None = None
@@ -53,48 +36,52 @@ class Facts(Found):
     """Tokens of the longest answer, end-of-turn included."""
 
 
-def look(spec: DataSpec, *, limit: int = 2000, encode: Encode | None = None) -> Facts:
-    """Read at most `limit` rows of each part; with `encode` (a Template's) also count their tokens."""
+def look(spec: DataSpec, *, limit: int = COUNTED_ROWS, encode: Encode | None = None) -> Look:
+    """Read at most `limit` rows of each part, one at a time; `encode` (a Template's) counts the first ones' tokens."""
     opened = with_labels(open_data(spec))
-    read = {part: list(itertools.islice(opened.examples(part), limit + 1)) for part in PARTS}
-    complete = all(len(found) <= limit for found in read.values())
-    rows = {part: [row for row in found[:limit] if isinstance(row, Example)] for part, found in read.items()}
-    issues = [row for found in read.values() for row in found[:limit] if isinstance(row, RowIssue)]
-    examples = [row for found in rows.values() for row in found]
-    encoded = [encode_row(example, encode) for example in examples] if encode else []
-    return _facts(opened, examples, [row for row in encoded if isinstance(row, Encoded)]).model_copy(
-        update={
-            "rows": {part: len(found) for part, found in rows.items()},
-            "complete": complete,
-            "unreadable": (*issues, *(row for row in encoded if isinstance(row, RowIssue))),
-        }
-    )
-
-
-def _facts(opened: Opened, examples: list[Example], encoded: list[Encoded]) -> Facts:
-    answers = Answers()
-    for example in examples:
-        answers.add(example)
-    lengths = [_characters(example) for example in examples] or [0]
-    tokens = [len(row.ids) for row in encoded]
+    rows, answers, tokens, complete = dict.fromkeys(PARTS, 0), Answers(), _Tokens(encode), True
+    for part in PARTS:
+        for number, row in enumerate(opened.examples(part)):
+            if number == limit:
+                complete = False
+                break
+            if isinstance(row, Example):
+                rows[part] += 1
+                answers.add(row)
+                tokens.add(row)
     labels = opened.format.labels if isinstance(opened.format, Labelled) else answers.labels
-    return Facts(
-        sources=tuple(source.name for part in PARTS for source in opened.sources[part]),
+    return Look(
         format=opened.format.name,
-        because=opened.because,
-        columns=opened.sample.columns,
-        unused_columns=tuple(opened.unused),
+        rows=rows,
+        complete=complete and tokens.complete,
         answer_kind=answers.kind,
         labels=tuple(sorted(labels)),
-        median_characters=round(statistics.median(lengths)),
-        longest_characters=max(lengths),
-        longest_answer_characters=max((len(example.answer) for example in examples), default=0),
-        mean_tokens=statistics.fmean(tokens) if tokens else None,
-        longest_tokens=max(tokens, default=None),
-        longest_answer_tokens=max((len(row.ids) - row.prompt_tokens for row in encoded), default=None),
+        mean_tokens=tokens.total / tokens.rows if tokens.rows else None,
+        longest_tokens=tokens.longest or None,
+        longest_answer_tokens=tokens.longest_answer or None,
     )
 
 
-def _characters(example: Example) -> int:
-    messages = sum(len(message.content) for message in example.messages)
-    return messages + sum(len(segment.text) for segment in example.segments)
+class _Tokens:
+    """Counts the tokens of the first rows."""
+
+    def __init__(self, encode: Encode | None) -> None:
+        self._encode = encode
+        self._offered = self.rows = self.total = self.longest = self.longest_answer = 0
+
+    @property
+    def complete(self) -> bool:
+        """Whether no row was passed over for being late."""
+        return self._encode is None or self._offered <= ENCODED_ROWS
+
+    def add(self, example: Example) -> None:
+        self._offered += 1
+        if self._encode is None or not self.complete:
+            return
+        encoded = encode_row(example, self._encode)
+        # A row that the template refuses is reported by the data room.
+        if isinstance(encoded, Encoded):
+            self.rows += 1
+            self.total += len(encoded.ids)
+            self.longest = max(self.longest, len(encoded.ids))
+            self.longest_answer = max(self.longest_answer, len(encoded.ids) - encoded.prompt_tokens)

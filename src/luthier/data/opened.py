@@ -55,9 +55,10 @@ class Opened:
 def open_data(spec: DataSpec) -> Opened:
     """Find the sources and recognise the format from the first rows."""
     paths = {"train": spec.path, "validation": spec.validation_path or (), "test": spec.test_path or ()}
-    if not spec.path:
-        raise DataError("no data file is named", where={"field": "data.path"})
-    sources = {part: find_sources(named, f"data.{_FIELDS[part]}") if named else () for part, named in paths.items()}
+    sources = {
+        part: find_sources(named, f"data.{_FIELDS[part]}") if named or part == "train" else ()
+        for part, named in paths.items()
+    }
     _check_apart(sources)
     sample = _sample(sources["train"])
     return Opened(spec, sources, recognise(sample, spec), sample)
@@ -101,7 +102,8 @@ def unreadable(issues: list[RowIssue], *, at_least: bool = False) -> DataError:
     count = f"{'at least ' if at_least else ''}{len(issues):,} row{'s' if len(issues) > 1 else ''}"
     more = f"\n          and {len(issues) - SHOWN_ISSUES:,} more" if len(issues) > SHOWN_ISSUES else ""
     hint = "repair them, or leave them out with `data.unreadable_rows: skip`"
-    return DataError(f"{count} cannot be read", why=f"the reasons are{shown}{more}", hint=hint)
+    files = ", ".join(dict.fromkeys(issue.file for issue in issues))
+    return DataError(f"{count} cannot be read", where={"file": files}, why=f"the reasons are{shown}{more}", hint=hint)
 
 
 _FIELDS = {"train": "path", "validation": "validation_path", "test": "test_path"}
@@ -129,7 +131,8 @@ def _sample(sources: tuple[Source, ...]) -> Sample:
         return Sample(tuple(values))
     if issues:
         raise unreadable(issues, at_least=len(issues) >= SAMPLE_ROWS)
-    raise DataError("the data holds no rows", where={"file": ", ".join(source.name for source in sources)})
+    where = {"file": ", ".join(source.name for source in sources)}
+    raise DataError("the data holds no rows", where=where, hint="write rows into it, or name another file")
 
 
 def _check_apart(sources: dict[str, tuple[Source, ...]]) -> None:
@@ -139,4 +142,5 @@ def _check_apart(sources: dict[str, tuple[Source, ...]]) -> None:
             other = seen.setdefault(source.identity, part)
             if other != part:
                 why = f"it is named both for {other} and for {part}"
-                raise DataError("one file cannot be in two splits", where={"file": source.name}, why=why)
+                hint = "name different files, or cut the splits from one with `data.split`"
+                raise DataError("one file cannot be in two splits", where={"file": source.name}, why=why, hint=hint)

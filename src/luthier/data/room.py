@@ -88,10 +88,13 @@ def _check_usable(prepared: Preparing) -> None:
     codes = Counter(issue.code for issue in survey.dropped)
     files = ", ".join(survey.files)
     if not survey.lengths:
-        raise DataError("no row can be read", where={"file": files})
+        why = str(survey.unreadable[0]) if survey.unreadable else None
+        hint = "repair them; `luthier data check` lists what is wrong"
+        raise DataError("no row can be read", where={"file": files}, why=why, hint=hint)
     if codes["no_target"] == len(survey.lengths):
         why = "no row has an assistant's turn of weight 1"
-        raise DataError("there is nothing to train on", where={"file": files}, why=why)
+        hint = "give the turns to learn a weight of 1, or leave `weight` out"
+        raise DataError("there is nothing to train on", where={"file": files}, why=why, hint=hint)
     if codes["too_long"]:
         shortest = min(survey.lengths)
         where = {"file": f"{files} ({len(survey.lengths):,} examples, shortest {shortest:,} tokens)"}
@@ -99,7 +102,8 @@ def _check_usable(prepared: Preparing) -> None:
         what = f"no example fits into {prepared.limit:,} tokens"
         raise DataError(what, where=where | {"field": "data.max_tokens"}, hint=hint)
     why = f"{codes['leak']:,} rows say nearly the same as rows held out"
-    raise DataError("no rows are left to train on", where={"file": files}, why=why)
+    hint = "hold out other rows: `luthier data check` lists which are the same"
+    raise DataError("no rows are left to train on", where={"file": files}, why=why, hint=hint)
 
 
 def _empty_splits(spec: DataSpec, card: DataCard) -> list[str]:

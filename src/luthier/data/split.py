@@ -24,7 +24,6 @@ class Rows:
 @dataclass(frozen=True)
 class _Group:
     members: list[int]
-    stratum: int
     order: bytes
 
 
@@ -51,7 +50,7 @@ def _strata(rows: Rows, seed: int) -> dict[int, list[_Group]]:
         first = min(group, key=lambda row: int(rows.keys[row]))
         order = hashlib.blake2b(f"{seed}:{rows.keys[first]}".encode(), digest_size=16).digest()
         stratum = int(rows.strata[first])
-        strata[stratum].append(_Group(group, stratum, order))
+        strata[stratum].append(_Group(group, order))
     return {stratum: sorted(strata[stratum], key=lambda group: group.order) for stratum in sorted(strata)}
 
 

@@ -54,7 +54,7 @@ def _asked_for(recipe: Recipe, out: Path, *, resume: bool) -> RunFolder:
 def _refuse_foreign(run: RunFolder) -> None:
     out = run.path
     if out.is_file():
-        raise RecipeError("this is a file, not a folder", where={"out": out})
+        raise RecipeError("this is a file, not a folder", where={"out": out}, hint="choose another `--out`")
     # A run that was killed at once has left a lock and an empty log.
     if out.is_dir() and any(not path.name.startswith(".") and path != run.events for path in out.iterdir()):
         hint = "choose an empty or a new folder with `--out`"

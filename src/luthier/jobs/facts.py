@@ -7,22 +7,15 @@ from typing import TYPE_CHECKING
 
 from luthier.advise.facts import DataFacts, Facts, MachineFacts, ModelFacts
 from luthier.core.artifacts import Base
-from luthier.core.errors import DataError
 from luthier.core.events import Emit, Event
 from luthier.data.spec import DataSpec
-from luthier.examples.example import Example
 from luthier.recipe import Recipe
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
 
-    from luthier.data.look import Encode
-    from luthier.data.look import Facts as Look
-    from luthier.examples.store import Encoded
-    from luthier.model.template import Template
+    from luthier.data.look import Look
 
-COUNTED_ROWS = 200_000
-"""Rows counted at most; of larger sets the plan knows a lower bound, and says so by `complete`."""
 COMPILERS = ("c++", "g++", "clang++")
 
 
@@ -34,20 +27,19 @@ def gather(recipe: Recipe, base: Base, emit: Emit) -> Facts:
 
 
 def data_facts(spec: DataSpec, base: Base, *, context: int) -> DataFacts:
-    """Look at the first rows, count their tokens, and estimate how many rows are left to train on."""
+    """Count rows, and tokens of the first ones, and estimate how many rows are left to train on."""
     from luthier.data.look import look
     from luthier.model.load import load_tokenizer
     from luthier.model.template import Template
 
-    seen = look(spec, encode=_encoding(Template(load_tokenizer(base.folder))))
-    counted = seen if seen.complete else look(spec, limit=COUNTED_ROWS)
+    seen = look(spec, encode=Template(load_tokenizer(base.folder)).encode)
     most = context if spec.max_tokens == "auto" else spec.max_tokens
     return DataFacts(
-        rows=training_rows(spec, counted),
+        rows=training_rows(spec, seen),
         has_validation=bool(spec.split.validation or spec.validation_path),
         format=seen.format,
-        answer_kind=counted.answer_kind,
-        labels=len(counted.labels),
+        answer_kind=seen.answer_kind,
+        labels=len(seen.labels),
         mean_tokens=min(seen.mean_tokens or 1.0, most),
         longest_tokens=max(1, min(seen.longest_tokens or 1, most)),
         longest_answer_tokens=max(1, min(seen.longest_answer_tokens or 1, most)),
@@ -55,24 +47,11 @@ def data_facts(spec: DataSpec, base: Base, *, context: int) -> DataFacts:
     )
 
 
-def _encoding(template: "Template") -> "Encode":
-    """Return the template's encoder; a row it refuses counts no tokens here and is reported by the data room."""
-    from luthier.examples.store import Encoded
-
-    def encode(example: Example) -> "Encoded":
-        try:
-            return template.encode(example)
-        except DataError:
-            return Encoded([], [], 0)
-
-    return encode
-
-
-def training_rows(spec: DataSpec, counted: "Look") -> int:
+def training_rows(spec: DataSpec, seen: "Look") -> int:
     """Return how many rows the held-out shares leave, as far as they were counted."""
     validation = 0 if spec.validation_path else spec.split.validation
     test = 0 if spec.test_path else spec.split.test
-    return max(1, round(counted.rows["train"] * (1 - validation - test)))
+    return max(1, round(seen.rows["train"] * (1 - validation - test)))
 
 
 def model_facts(recipe: Recipe, base: Base) -> ModelFacts:

@@ -53,7 +53,8 @@ def saved_plan(folder: RunFolder, overrides: tuple[str, ...] = ()) -> Plan:
     """Return the plan of a run."""
     plan = load_recipe(folder.plan, overrides)
     if not isinstance(plan, Plan):
-        raise RecipeError("this is not the plan of a run", where={"file": folder.plan}, why="it has no `reasons`")
+        where, why = {"file": folder.plan}, "it has no `reasons`"
+        raise RecipeError("this is not the plan of a run", where=where, why=why, hint="`luthier runs` lists the runs")
     return plan
 
 

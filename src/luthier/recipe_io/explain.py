@@ -181,7 +181,7 @@ def known_path(text: str, override: str) -> Where:
 def _unknown_path(path: Where, inside: list[type[Spec]], override: str) -> RecipeError:
     if not inside:
         what, why = f"`{dotted(path[:-1])}` has no parts", "it is a single value"
-        return RecipeError(what, where={"--set": override}, why=why)
+        return RecipeError(what, where={"--set": override}, why=why, hint=f"set `{dotted(path[:-1])}` itself")
     names = {name: None for block in inside for name in block.model_fields}
     problem = _unknown_key(path, inside[0]) if len(inside) == 1 else _unknown_in(path, list(names))
     return RecipeError(problem.what, where={"--set": override}, why=problem.why, hint=problem.hint)

@@ -48,7 +48,8 @@ def _cells(reader: Iterator[list[str]]) -> Iterator[list[str] | RowError]:
 def _text_lines(stream: object, path: Path) -> Iterator[str]:
     for number, line in enumerate(lines(stream), 1):  # type: ignore[arg-type]
         if line is None:
-            raise DataError("a line is longer than 64 MB", where={"file": path, "line": number})
+            hint = "check that it is a text file of rows, or save it as JSON Lines"
+            raise DataError("a line is longer than 64 MB", where={"file": path, "line": number}, hint=hint)
         # Bytes that are not UTF-8 are kept as marks and found per cell, so that one bad row is one bad row.
         yield line.decode(errors="surrogateescape")
 
@@ -57,7 +58,8 @@ def _header(reader: Iterator[list[str]], path: Path) -> list[str]:
     try:
         header = next(reader, [])
     except csv.Error as error:
-        raise DataError("the header line cannot be read", where={"file": path, "line": 1}, why=str(error)) from error
+        where, hint = {"file": path, "line": 1}, "write the columns' names into the first line"
+        raise DataError("the header line cannot be read", where=where, why=str(error), hint=hint) from error
     _check_header(header, path)
     return header
 

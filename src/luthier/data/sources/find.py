@@ -23,6 +23,7 @@ READERS: dict[str, Reader] = {
     ".tsv": read_tsv,
     ".parquet": read_parquet,
 }
+FROM_WHERE = "paths in a recipe count from its folder, those on the command line from where you are"
 
 
 @dataclass(frozen=True)
@@ -44,14 +45,19 @@ class FileSource:
         try:
             yield from self.reader(self.path, self.name)
         except OSError as error:
-            raise DataError("a data file cannot be read", where={"file": self.name}, why=error.strerror) from error
+            raise _unreadable(self.name, error) from error
 
     def sha256(self) -> str:
         """Return the hash of the file's bytes."""
         try:
             return sha256_of(self.path)
         except OSError as error:
-            raise DataError("a data file cannot be read", where={"file": self.name}, why=error.strerror) from error
+            raise _unreadable(self.name, error) from error
+
+
+def _unreadable(name: str, error: OSError) -> DataError:
+    hint = "see whether you may read it, and whether its disk is there"
+    return DataError("a data file cannot be read", where={"file": name}, why=error.strerror, hint=hint)
 
 
 @dataclass(frozen=True)
@@ -81,22 +87,24 @@ Source = FileSource | HubSource
 def find_sources(paths: str | tuple[str, ...], field: str = "data.path") -> tuple[Source, ...]:
     """Return a source for each path; the first that cannot be one is an error."""
     names = (paths,) if isinstance(paths, str) else paths
+    if not names or not all(name.strip() for name in names):
+        raise DataError("no data file is named", where={"field": field}, hint="for example `data: rows.jsonl`")
     sources = tuple(map(_find, names))
     identities = [source.identity for source in sources]
     for source in sources:
         if identities.count(source.identity) > 1:
-            raise DataError("a data file is named twice", where={"file": source.name, "field": field})
+            where = {"file": source.name, "field": field}
+            raise DataError("a data file is named twice", where=where, hint="name it once")
     return sources
 
 
 def _find(name: str) -> Source:
-    if not name.strip():
-        raise DataError("no data file is named", where={"field": "data.path"})
     try:
         path = Path(name).expanduser()
         exists = path.exists()
     except (OSError, ValueError, RuntimeError) as error:
-        raise DataError("this is not the path of a file", where={"file": name[:200]}, why=str(error)[:200]) from error
+        why, hint = str(error)[:200], "name a file, or a hub data set such as `org/name:train`"
+        raise DataError("this is not the path of a file", where={"file": name[:200]}, why=why, hint=hint) from error
     if exists:
         return _file(name, path)
     hub = HubName.parse(name)
@@ -112,14 +120,14 @@ def _file(name: str, path: Path) -> FileSource:
         hint = f"name files in it, such as `{path / inside[0]}`" if inside else f"name a file: {_suffixes()}"
         raise DataError("the data path is a folder", where=where, hint=hint)
     if not path.is_file():
-        raise DataError("the data path is not a regular file", where=where)
+        hint = "write its rows into a file, and name that"
+        raise DataError("the data path is not a regular file", where=where, hint=hint)
     if path.stat().st_size == 0:
-        raise DataError("the data file is empty", where=where)
+        raise DataError("the data file is empty", where=where, hint="write rows into it, or name another file")
     kind = _kind(path)
     if kind is None:
-        raise DataError(
-            "this kind of file is not known", where=where, why=f"known are {_suffixes()}, each also with `.gz`"
-        )
+        why = f"known are {_suffixes()}, each also with `.gz`"
+        raise DataError("this kind of file is not known", where=where, why=why, hint="rename it, or convert it to one")
     return FileSource(name, path, READERS[kind])
 
 
@@ -136,11 +144,8 @@ def _missing(name: str, path: Path) -> DataError:
     try:
         beside = [file.name for file in path.parent.iterdir()]
     except OSError:
-        return DataError(
-            "the data file does not exist", where={"file": name}, why=f"there is no folder `{path.parent}`"
-        )
+        why, hint = f"there is no folder `{path.parent}`", FROM_WHERE
+        return DataError("the data file does not exist", where={"file": name}, why=why, hint=hint)
     close = difflib.get_close_matches(path.name, beside, n=1)
-    hint = (
-        f"did you mean `{path.with_name(close[0])}`?" if close else "paths count from the folder where you run luthier"
-    )
+    hint = f"did you mean `{path.with_name(close[0])}`?" if close else FROM_WHERE
     return DataError("the data file does not exist", where={"file": name}, hint=hint)

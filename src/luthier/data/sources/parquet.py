@@ -98,4 +98,5 @@ def _seekable(packed: BinaryIO, file: BinaryIO) -> BinaryIO:
 
 def _damaged(path: Path, error: BaseException) -> DataError:
     why = (str(error).splitlines() or [""])[0][:200]
-    return DataError("a Parquet file cannot be read", where={"file": path}, why=why)
+    hint = "write it again, or save it as JSON Lines"
+    return DataError("a Parquet file cannot be read", where={"file": path}, why=why, hint=hint)

@@ -40,9 +40,8 @@ class _Unpacked(io.RawIOBase):
         try:
             data = self._file.read(len(buffer))
         except (EOFError, OSError, zlib.error) as error:
-            raise DataError(
-                "a gzip file is damaged or cut short", where={"file": self._path}, why=str(error)
-            ) from error
+            where, hint = {"file": self._path}, "fetch it or pack it again"
+            raise DataError("a gzip file is damaged or cut short", where=where, why=str(error), hint=hint) from error
         self._total += len(data)
         check_bomb(self._path, self._total, self._limit)
         buffer[: len(data)] = data
