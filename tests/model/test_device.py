@@ -18,7 +18,6 @@ def test_hardware_is_plausible_and_in_bytes() -> None:
     assert found.cores >= 1 and found.cpu
     assert 1 << 28 < found.available_bytes <= found.memory_bytes
     assert found.fast_dtype in ("fp32", "bf16", "fp16") and found.fast_dtype_because
-    assert found.torch_version == torch.__version__
 
 
 @pytest.mark.parametrize(("bf16_seconds", "expected"), [(0.5, "bf16"), (0.9, "fp32"), (2.0, "fp32")])

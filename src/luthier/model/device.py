@@ -29,7 +29,6 @@ class Hardware:
     accelerator: str | None
     fast_dtype: FastDtype
     fast_dtype_because: str
-    torch_version: str
 
 
 def torch_device() -> torch.device:
@@ -54,7 +53,6 @@ def hardware() -> Hardware:
         accelerator=_accelerator(device),
         fast_dtype=dtype,
         fast_dtype_because=because,
-        torch_version=torch.__version__,
     )
 
 
