@@ -86,7 +86,7 @@ def test_the_cadence_is_a_tenth_of_the_run() -> None:
     assert "no validation rows" in RULES["train.validate_every"](asked, with_data(has_validation=False)).because
 
 
-@pytest.mark.parametrize(("labels", "context", "shots"), [(3, 2048, 6), (0, 2048, 4), (25, 2048, 17), (3, 64, 0)])
+@pytest.mark.parametrize(("labels", "context", "shots"), [(3, 2048, 6), (0, 2048, 4), (25, 2048, 17), (3, 64, 1)])
 def test_shots_as_the_context_allows(labels: int, context: int, shots: int) -> None:
     facts = replace(with_data(labels=labels), model=replace(FACTS.model, context_tokens=context))
     assert RULES["evaluate.shots"](recipe(), facts).value == shots

@@ -2,11 +2,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from tests.jobs.fakes import FACTS
 
+from luthier.advise.facts import DataFacts, Facts, MachineFacts, ModelFacts
+from luthier.core.yaml import parse_yaml
 from luthier.jobs.plan import leaves, open_fields, plan_yaml, replaced, resolve, value_at
 from luthier.recipe import Plan, Recipe
-from luthier.recipe_io.read import load_recipe
+from luthier.recipe_io.read import load_recipe, recipe_from
 
 RECIPES: list[dict[str, Any]] = [
     {"data": {"path": "x"}},
@@ -68,3 +72,48 @@ def test_replaced_changes_one_value_only() -> None:
     changed = replaced(recipe, "train.adapter.r", 4)
     assert changed.train.adapter.r == 4 and recipe.train.adapter.r == 16
     assert replaced(changed, "train.adapter.r", 16) == recipe
+
+
+WHOLE = st.integers
+ANY_FACTS = st.builds(
+    Facts,
+    data=st.builds(
+        DataFacts,
+        rows=WHOLE(1, 10**9),
+        has_validation=st.booleans(),
+        format=st.sampled_from(["chat", "text"]),
+        answer_kind=st.sampled_from(["closed", "json", "free", "text"]),
+        labels=WHOLE(0, 50),
+        mean_tokens=st.floats(1, 1e6),
+        longest_tokens=WHOLE(1, 10**6),
+        longest_answer_tokens=WHOLE(1, 10**6),
+        complete=st.booleans(),
+    ),
+    model=st.builds(
+        ModelFacts,
+        parameters=WHOLE(1, 10**12),
+        context_tokens=WHOLE(1, 10**7),
+        linear_layers=st.just(("q_proj",)),
+        layers=WHOLE(1, 500),
+        hidden=WHOLE(1, 10**5),
+        activation_bytes_per_token=st.floats(1, 1e9),
+    ),
+    machine=st.builds(
+        MachineFacts,
+        cores=WHOLE(1, 512),
+        available_bytes=WHOLE(0, 10**13),
+        accelerator=st.sampled_from([None, "a GPU"]),
+        fast_dtype=st.sampled_from(["fp32", "bf16"]),
+        fast_dtype_because=st.just("measured"),
+        has_compiler=st.booleans(),
+    ),
+)
+
+
+@settings(max_examples=100, deadline=None)
+@given(facts=ANY_FACTS, asked=st.sampled_from(RECIPES))
+def test_whatever_the_facts_the_plan_is_a_recipe_that_runs_again(facts: Facts, asked: dict[str, Any]) -> None:
+    plan = resolve(Recipe(**asked), facts)
+    assert open_fields(plan) == []
+    again = recipe_from(parse_yaml(plan_yaml(plan), name="plan.yaml").value)
+    assert again.train == plan.train and again.evaluate == plan.evaluate

@@ -110,6 +110,11 @@ def test_text_that_is_not_unicode_is_one_error(tmp_path: Path) -> None:
         recipe_from({"data": {"path": ["caf\udce9.jsonl"]}})
 
 
+@pytest.mark.parametrize("word", ["train.epochs=1e308", f"train.steps=1{'0' * 300}", "train.adapter.r=1000000"])
+def test_values_beyond_all_machines_are_refused(tmp_path: Path, word: str) -> None:
+    assert "up to" in error_of(tmp_path, "data: rows.jsonl\n", word).why
+
+
 def test_several_mistakes_are_told_at_once(tmp_path: Path) -> None:
     error = error_of(tmp_path, "data: x\nseed: -1\ntrain: {epochs: 0, r: 3}\n")
     assert error.where["line"] == "2" and "`train.epochs` cannot be `0`; unknown key `r`" in error.where["also"]

@@ -44,10 +44,10 @@ def shots(recipe: Recipe, facts: Facts) -> Advice:
     labels = facts.data.labels
     wanted = max(FEWEST_SHOTS, SHOTS_PER_LABEL * labels)
     room = int(facts.model.context_tokens / 2 / max(1.0, facts.data.mean_tokens))
-    value = max(0, min(wanted, room))
+    value = max(1, min(wanted, room))
     because = f"two for each of {labels} labels, at least {FEWEST_SHOTS}" if labels else f"{FEWEST_SHOTS} examples"
     if value < wanted:
-        because = f"as many rows of {facts.data.mean_tokens:.0f} tokens as half of the context holds"
+        because = f"as many (at least one) rows of {facts.data.mean_tokens:.0f} tokens as half of the context holds"
     return Advice(path="evaluate.shots", value=value, because=because)
 
 

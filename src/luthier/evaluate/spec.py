@@ -23,5 +23,5 @@ class EvaluateSpec(Spec):
     """Test rows answered at most; they are drawn by the seed."""
     max_new_tokens: Auto | Annotated[int, Field(ge=1)] = "auto"
     """Longest answer; `auto` takes the longest training answer and a margin."""
-    resamples: int = Field(2000, ge=200)
+    resamples: int = Field(2000, ge=200, le=100_000)
     """Bootstrap resamples behind each interval."""

@@ -29,13 +29,13 @@ class TrainSpec(Spec):
     """The loss, and the data it needs."""
     adapter: AdapterSpec = LoraSpec()
     """Which weights are trained."""
-    epochs: float | None = Field(None, gt=0)
+    epochs: float | None = Field(None, gt=0, le=10_000)
     """Passes over the training rows (3 when neither epochs nor steps is set)."""
-    steps: int | None = Field(None, gt=0)
+    steps: int | None = Field(None, gt=0, le=1_000_000_000)
     """Optimiser updates; instead of epochs."""
-    batch_size: Auto | Annotated[int, Field(ge=1)] = "auto"
+    batch_size: Auto | Annotated[int, Field(ge=1, le=1_000_000)] = "auto"
     """Rows per optimiser update."""
-    micro_batch_tokens: Auto | Annotated[int, Field(ge=1)] = "auto"
+    micro_batch_tokens: Auto | Annotated[int, Field(ge=1, le=1_000_000_000)] = "auto"
     """Tokens computed at once; changes speed and memory, never the result. `auto` follows the measured memory."""
     learning_rate: Auto | Annotated[float, Field(gt=0)] = "auto"
     """Peak learning rate."""
@@ -67,5 +67,5 @@ class TrainSpec(Spec):
     """When to stop before the last step; needs a validation split."""
     keep_best: bool = True
     """Keep the weights with the lowest validation loss instead of the last."""
-    threads: Auto | Annotated[int, Field(ge=1)] = "auto"
+    threads: Auto | Annotated[int, Field(ge=1, le=1024)] = "auto"
     """CPU threads; recorded, since another number gives other bits."""

@@ -15,7 +15,7 @@ class LoraSpec(Spec):
 
     name: Literal["lora"] = "lora"
     """The adapter's name in a recipe."""
-    r: int = Field(16, ge=1)
+    r: int = Field(16, ge=1, le=4096)
     """Rank of the update."""
     alpha: Auto | Annotated[float, Field(gt=0)] = "auto"
     """Scale of the update, divided by r; `auto` is 2 r."""
