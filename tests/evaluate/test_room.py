@@ -284,6 +284,17 @@ def test_an_answer_in_bare_text_ends_at_a_blank_line_for_everyone(tmp_path: Path
     assert long.read("one\n\ntwo") == "one\n\ntwo"
 
 
+def test_a_call_of_a_tool_is_compared_as_it_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def calling(number: int) -> Example:
+        call = {"type": "function", "function": {"name": "colour", "arguments": {"of": number}}}
+        asked = Message(role="user", content=f"Colour of thing {number}?")
+        return Example(messages=(asked, Message(role="assistant", tool_calls=(call,))), file="calls.jsonl", row=number)
+
+    monkeypatch.setitem(MAKERS, "free", calling)
+    exam = set_exam(SPEC, prepared(tmp_path, "free", sizes=(4, 0, 1)), Heard(), seed=7)
+    assert exam.references == ['<tool_call>{"name": "colour", "arguments": {"of": 5}}</tool_call>']
+
+
 @pytest.mark.parametrize("kind", MAKERS)
 @pytest.mark.parametrize("rows", [1, 2, 3])
 def test_a_handful_of_rows_is_measured_and_decides_nothing(rows: int, kind: AnswerKind, tmp_path: Path) -> None:

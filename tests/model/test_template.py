@@ -165,12 +165,20 @@ def test_the_rendered_text_and_the_trained_spans_are_as_written_by_hand() -> Non
         (LLAMA2, [" there <|im_end|>", " so on <|im_end|>"]),
         (BARE, [" there<|im_end|>", " so on<|im_end|>"]),
         (QWEN3, ["<think>\n\n</think>\n\nso on<|im_end|>"]),
-        (R1, ["so on<|im_end|>"]),
+        (R1, ["\n</think>\n\nso on<|im_end|>"]),
     ],
     ids=TEMPLATES,
 )
 def test_each_kind_of_template_trains_answers_and_end_of_turn_only(source: str | None, spans: list[str]) -> None:
     assert trained(template_of(source), talk("hi", "there", "and", "so on")) == spans
+
+
+@pytest.mark.parametrize("source", TEMPLATES.values(), ids=TEMPLATES)
+@pytest.mark.parametrize("answer", ["there", "  there \n", "naïve 日本語", "two\n\nparts"])
+def test_what_was_trained_is_read_back_as_the_answer(source: str | None, answer: str) -> None:
+    template = template_of(source)
+    encoded = template.encode(talk("hi", answer))
+    assert template.text(encoded.ids[encoded.prompt_tokens :]).strip() == answer.strip()
 
 
 def test_hand_counted_ids_of_a_short_answer() -> None:

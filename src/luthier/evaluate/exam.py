@@ -13,7 +13,7 @@ from luthier.evaluate.spec import EvaluateSpec
 from luthier.examples.example import Example
 from luthier.examples.store import Encoded, Split
 from luthier.model.load import load_tokenizer
-from luthier.model.template import Template
+from luthier.model.template import THOUGHT, Template
 from luthier.score.names import MetricName, metrics_for
 
 MARGIN_TOKENS = 12
@@ -41,7 +41,15 @@ class Exam:
     @property
     def references(self) -> list[str]:
         """The right answer to each question."""
-        return [example.answer for example in self.questions]
+        return [self.reference(row) for row in self.asked]
+
+    def reference(self, row: int) -> str:
+        """The right answer to a row, in the words in which a model's answer is read."""
+        answer, encoded = self.examples[row].answer, self.rows[row]
+        # A call of a tool is text only once it is rendered, and a thought is no part of an answer.
+        if answer and THOUGHT not in answer:
+            return answer
+        return self.template.text(encoded.ids[encoded.prompt_tokens :])
 
     @cached_property
     def prompts(self) -> list[list[int]]:

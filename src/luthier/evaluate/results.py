@@ -77,7 +77,7 @@ def samples(sittings: Sequence[Sitting], exam: Exam) -> list[Sample]:
         Sample(
             row=f"{Path(example.file).name}:{example.row}",
             prompt=exam.template.tokenizer.decode(exam.rows[row].ids[: exam.rows[row].prompt_tokens]),
-            reference=example.answer,
+            reference=exam.reference(row),
             answers=_answers(sittings, labels, row, places.get(row)),
         )
         for row, example in enumerate(exam.examples)

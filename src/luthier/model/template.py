@@ -22,6 +22,8 @@ from luthier.model.messages import PLAIN_TEMPLATE, RENDER_ERRORS, TemplateError,
 
 PROBE_QUESTION, PROBE_ANSWER = "probe question", "probe answer"
 THINK, THOUGHT = "<think>", "</think>"
+NO_THOUGHT = f"\n{THOUGHT}\n\n"
+"""Closes a thought that the prompt has opened, with nothing in it."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,11 @@ class Turn:
 
     def piece(self, *, target: bool) -> Piece:
         """Return the answer as a piece."""
-        return Piece(self.rendered[self.start : self.end], target, ends=not self.marked)
+        text = self.rendered[self.start : self.end]
+        # Left open, the thought would swallow the answer: who reads the model's text takes what follows the thought.
+        if self.asked.rstrip().endswith(THINK) and THOUGHT not in text:
+            text = NO_THOUGHT + text.lstrip("\n")
+        return Piece(text, target, ends=not self.marked)
 
 
 class Template:
@@ -62,7 +68,7 @@ class Template:
         self._chosen = None if self.has_chat else PLAIN_TEMPLATE
         sources = self.source if isinstance(self.source, str) else " ".join(self.source.values())
         self._wording = Wording(sources)
-        self._thinks = THOUGHT in sources
+        self._thinks = THINK in sources or THOUGHT in sources
         if tokenizer.eos_token_id is None:
             raise ModelError("the model's tokenizer has no end-of-text token", where={"model": tokenizer.name_or_path})
         self.eos_id: int = tokenizer.eos_token_id
