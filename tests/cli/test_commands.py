@@ -133,3 +133,14 @@ def test_a_reader_that_leaves_early_is_no_error(done: Path) -> None:
     left = subprocess.run(command, cwd=done, env=environment(done), stdout=writer, stderr=subprocess.PIPE, text=True)
     os.close(writer)
     assert (left.returncode, left.stderr) == (1, "")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full here")
+@pytest.mark.parametrize("words", ["schema", "--version"])
+def test_output_that_cannot_be_written_is_one_error(tmp_path: Path, words: str) -> None:
+    with Path("/dev/full").open("w") as full:
+        command = [sys.executable, "-c", COMMAND, words]
+        done = subprocess.run(
+            command, cwd=tmp_path, env=environment(tmp_path), stdout=full, stderr=subprocess.PIPE, text=True
+        )
+    assert done.returncode == 6 and done.stderr.startswith("error: the disk is full\n  path    standard output\nhint: ")

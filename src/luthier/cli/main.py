@@ -1,5 +1,7 @@
 """The entry of `luthier`: registers the commands and turns every failure into text and an exit status."""
 
+import errno
+import io
 import os
 import sys
 import tempfile
@@ -14,10 +16,11 @@ from typer.exceptions import TyperException
 
 from luthier.cli import about, chat, data, run, runs
 from luthier.cli.tell import error_json, put_json, say
-from luthier.core.errors import Interrupted, LuthierError
+from luthier.core.errors import Interrupted, LuthierError, ResourceError
 
 USAGE_STATUS = 2
 CRASH_STATUS = 70
+FULL = (errno.ENOSPC, errno.EDQUOT)
 
 app = typer.Typer(
     name="luthier",
@@ -53,12 +56,12 @@ def main() -> None:
     # What libraries tell their developers is no talk for a person at a terminal.
     warnings.simplefilter("ignore", FutureWarning)
     warnings.simplefilter("ignore", DeprecationWarning)
-    # A file's name may be any bytes, and a terminal may not know every character.
-    for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(errors="backslashreplace")
+    # A file's name and what is piped in may be any bytes, and a terminal may not know every character.
+    for stream, errors in ((sys.stdin, "replace"), (sys.stdout, "backslashreplace"), (sys.stderr, "backslashreplace")):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors=errors)
     try:
-        status = _status()
-        _flush()
+        status = _flush(_status())
     except KeyboardInterrupt:
         status = _failed(Interrupted("stopped"))
     sys.exit(status)
@@ -72,6 +75,8 @@ def _status() -> int:
         return _failed(error)
     except TyperException as error:
         return _misused(error)
+    except OSError as error:
+        return _failed(_full(error)) if error.errno in FULL else _crashed(error)
     except Exception as error:  # noqa: BLE001 (the one door where an unforeseen error may end)
         return _crashed(error)
     if returned == Interrupted.exit_status:
@@ -96,12 +101,22 @@ def _misused(error: TyperException) -> int:
     return USAGE_STATUS
 
 
-def _flush() -> None:
+def _full(error: OSError) -> ResourceError:
+    hint = "free some space, or send the output elsewhere"
+    return ResourceError("the disk is full", where={"path": error.filename or "standard output"}, hint=hint)
+
+
+def _flush(status: int) -> int:
+    """Write out what is buffered, and return the status to leave with."""
+    if sys.stdout is None:
+        return status
     try:
         sys.stdout.flush()
-    except BrokenPipeError:
-        # Whoever read our output has left; nothing more may be written, not even at exit.
+    except OSError as error:
+        # Nothing more may be written, not even at exit; whoever read our output and has left knows.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return status if status or isinstance(error, BrokenPipeError) else _failed(_full(error))
+    return status
 
 
 def _crashed(error: Exception) -> int:
