@@ -7,13 +7,14 @@ import pytest
 
 from luthier.evaluate.baselines import few_shot, zero_shot
 from luthier.evaluate.baselines.setting import Setting
-from luthier.evaluate.instruction import names_all, with_answer, with_instruction
+from luthier.evaluate.instruction import Allowed, an_object_like, names_all, one_of, with_answer, with_instruction
 from luthier.examples.example import Example, Message, Segment
 from luthier.examples.store import Split, write_split
 from luthier.model.template import Template
 from luthier.model.tiny import tiny_tokenizer
 
 LABELS = ("no", "yes")
+WORDING = "Answer with exactly one of these, and with nothing else: no, yes."
 
 
 def row(number: int) -> Example:
@@ -37,7 +38,7 @@ def setting(tmp_path: Path):
         template = Template(tiny_tokenizer())
         path = tmp_path / "train.arrow"
         write_split(path, ((template.encode(example), example) for example in map(maker, range(40))))
-        values = {"labels": LABELS, "instruct": False, "shots": "auto", "request_tokens": 4096, "seed": 3}
+        values = {"labels": LABELS, "wording": "", "shots": "auto", "request_tokens": 4096, "seed": 3}
         return Setting(template=template, train=Split(path), note=lambda message: None, **(values | changes))
 
     return make
@@ -76,18 +77,17 @@ def test_shots_are_earlier_turns_under_one_system_message(setting) -> None:
 
 
 def test_shots_are_blocks_of_text_where_there_are_no_turns(setting) -> None:
-    asked = few_shot.requests(setting(block, instruct=True, shots=2), [block(100)])[0]
+    asked = few_shot.requests(setting(block, wording=WORDING, shots=2), [block(100)])[0]
     text = "".join(segment.text for segment in asked.context.segments)
     assert text.startswith("Answer with exactly one of these, and with nothing else: no, yes.\n\nQ ")
     assert text.endswith("\n\nQ 100\nA ") and text.count("\nA ") == 3
 
 
 def test_the_instruction_stands_in_every_question(setting) -> None:
-    told = setting(instruct=True, shots=2)
-    wording = "Answer with exactly one of these, and with nothing else: no, yes."
+    told = setting(wording=WORDING, shots=2)
     one, few = zero_shot.requests(told, [row(100)])[0], few_shot.requests(told, [row(100)])[0]
-    assert one.messages[1].content == f"Is it 100?\n\n{wording}"
-    assert all(m.content.endswith(wording) for m in few.messages if m.role == "user")
+    assert one.messages[1].content == f"Is it 100?\n\n{WORDING}"
+    assert all(m.content.endswith(WORDING) for m in few.messages if m.role == "user")
     assert zero_shot.requests(setting(), [row(100)]) == [row(100)]
 
 
@@ -100,6 +100,15 @@ def test_which_prompts_name_all_labels() -> None:
     assert not names_all(asking("No?"), LABELS)
 
 
+def test_what_is_allowed_in_words() -> None:
+    assert one_of(LABELS) == Allowed(LABELS, WORDING)
+    some = an_object_like(['{"city": "Brno", "days": 3}', '{"city": "Oslo", "rain": true}', "no object"])
+    said = "Answer with one JSON object and nothing else, with the keys city, days, rain."
+    assert some == Allowed(("JSON", "city", "days", "rain"), said)
+    many = an_object_like(f'{{"key {number}": 1}}' for number in range(99))
+    assert many == Allowed(("JSON",), "Answer with one JSON object and nothing else.")
+
+
 def test_another_answer_keeps_the_white_space_of_the_old_one() -> None:
     spaced = Example(segments=(Segment(text="A:", target=False), Segment(text=" yes\n", target=True)))
     assert with_answer(spaced, "no").answer == " no\n"
@@ -110,4 +119,4 @@ def test_another_answer_keeps_the_white_space_of_the_old_one() -> None:
 
 def test_an_instruction_without_a_question_goes_to_the_first_message() -> None:
     messages = (Message(role="system", content="Say it."), Message(role="assistant", content="yes"))
-    assert with_instruction(Example(messages=messages), LABELS).messages[0].content.startswith("Say it.\n\nAnswer with")
+    assert with_instruction(Example(messages=messages), WORDING).messages[0].content == f"Say it.\n\n{WORDING}"

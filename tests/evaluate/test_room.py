@@ -189,14 +189,29 @@ def test_the_same_seed_gives_the_same_report(closed, tmp_path: Path) -> None:
     assert again.comparisons == report.comparisons
 
 
-@pytest.mark.parametrize(("kind", "metric"), [("free", "rouge_l"), ("json", "field_f1")])
-def test_open_answers(kind: AnswerKind, metric: str, tmp_path: Path) -> None:
-    report = room.run(SPEC, trained(tmp_path, kind), tmp_path / "evaluate", Heard(), seed=7)
+def test_free_answers(tmp_path: Path) -> None:
+    report = room.run(SPEC, trained(tmp_path, "free"), tmp_path / "evaluate", Heard(), seed=7)
     assert [system.name for system in report.systems] == ["zero-shot", "few-shot", "tuned"]
-    assert report.primary_metric == metric
+    assert report.primary_metric == "rouge_l"
     samples = read_samples(tmp_path / "evaluate")
     assert all(sample.answers["tuned"].text == sample.answers["zero-shot"].text for sample in samples)
     assert report.comparisons[0].difference == 0.0
+
+
+@pytest.mark.parametrize("told", [True, False])
+def test_json_is_asked_for_where_the_prompts_do_not(
+    told: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def asking(number: int) -> Example:
+        text = f"Give {number} as JSON, as `value`." if told else f"Give {number}."
+        answer = Message(role="assistant", content=json.dumps({"value": number}))
+        return Example(messages=(Message(role="user", content=text), answer), file="json.jsonl", row=number)
+
+    monkeypatch.setitem(MAKERS, "json", asking)
+    report = room.run(SPEC, trained(tmp_path, "json"), tmp_path / "evaluate", Heard(), seed=7)
+    assert report.primary_metric == "field_f1"
+    tokens = {system.name: system.prompt_tokens for system in report.systems}
+    assert (tokens["zero-shot"] == tokens["tuned"]) is told
 
 
 def test_text_without_prompts_is_only_priced(tmp_path: Path) -> None:

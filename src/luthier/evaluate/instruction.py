@@ -1,12 +1,16 @@
 """Instruction: questions changed so that a model knows which answers are allowed, or is given another answer."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 from luthier.examples.example import Example, Segment
+from luthier.score.structured import parse_object
 
 BLANK_LINE = "\n\n"
 """Ends a question, an answer or an instruction in text without turns."""
+MOST_KEYS = 30
+"""Keys of an object that an instruction names at most; with more it names none."""
 
 
 def up_to_answer(example: Example) -> Example:
@@ -15,18 +19,42 @@ def up_to_answer(example: Example) -> Example:
     return example if last < 0 else example.model_copy(update={"messages": example.messages[: last + 1]})
 
 
-def names_all(example: Example, labels: Sequence[str]) -> bool:
-    """Tell whether the prompt names every label, as whole words and whatever the case."""
+@dataclass(frozen=True)
+class Allowed:
+    """What a fair question names about its answer."""
+
+    names: tuple[str, ...]
+    """Words that a prompt which says it all contains."""
+    wording: str
+    """Says it where a prompt does not."""
+
+
+def one_of(labels: Sequence[str]) -> Allowed:
+    """Allow one of the labels."""
+    wording = f"Answer with exactly one of these, and with nothing else: {', '.join(labels)}."
+    return Allowed(tuple(labels), wording)
+
+
+def an_object_like(answers: Iterable[str]) -> Allowed:
+    """Allow one JSON object with the keys of these answers."""
+    objects = (parse_object(answer) or {} for answer in answers)
+    keys = tuple(dict.fromkeys(key for value in objects for key in value))
+    keys = keys if len(keys) <= MOST_KEYS else ()
+    named = f", with the keys {', '.join(keys)}" if keys else ""
+    return Allowed(("JSON", *keys), f"Answer with one JSON object and nothing else{named}.")
+
+
+def names_all(example: Example, names: Sequence[str]) -> bool:
+    """Tell whether the prompt names all of these, as whole words and whatever the case."""
     context = example.context
     if context is None:
         return False
     text = "\n".join([m.content for m in context.messages] + [s.text for s in context.segments]).casefold()
-    return all(re.search(rf"(?<!\w){re.escape(label.casefold())}(?!\w)", text) for label in labels)
+    return all(re.search(rf"(?<!\w){re.escape(name.casefold())}(?!\w)", text) for name in names)
 
 
-def with_instruction(example: Example, labels: Sequence[str]) -> Example:
-    """Name the allowed answers: at the end of the last question, or before the text where there are no turns."""
-    wording = f"Answer with exactly one of these, and with nothing else: {', '.join(labels)}."
+def with_instruction(example: Example, wording: str) -> Example:
+    """Put the wording at the end of the last question, or before the text where there are no turns."""
     if example.segments:
         first = Segment(text=wording + BLANK_LINE, target=False)
         return example.model_copy(update={"segments": (first, *example.segments)})

@@ -1,5 +1,6 @@
 """The evaluation room: the same held-out questions to the untuned and the tuned model, and what differs."""
 
+from functools import cached_property
 from pathlib import Path
 from time import perf_counter
 
@@ -14,7 +15,7 @@ from luthier.evaluate.baselines.setting import Setting
 from luthier.evaluate.conclusion import LABEL_SCORED, TUNED, conclusion
 from luthier.evaluate.curves import read_curves
 from luthier.evaluate.exam import Exam, chosen_metrics, set_exam
-from luthier.evaluate.instruction import names_all
+from luthier.evaluate.instruction import an_object_like, names_all, one_of
 from luthier.evaluate.render import write_reports
 from luthier.evaluate.results import Sitting, comparisons, samples, scored, system_result
 from luthier.evaluate.spec import BaselineName, EvaluateSpec
@@ -27,6 +28,8 @@ from luthier.model.scoring import row_losses
 BASELINES = {"zero-shot": zero_shot.requests, "few-shot": few_shot.requests}
 PRICED: BaselineName = "zero-shot"
 """The baseline that stands for the untuned model's perplexity, on the prompts as they are."""
+LOOKED_AT = 256
+"""Training answers whose keys an instruction names."""
 
 
 def run(spec: EvaluateSpec, given: Trained, out: Path, emit: Emit, *, seed: int) -> Report:
@@ -93,7 +96,7 @@ class _Desk:
             template=exam.template,
             train=Split(given.split("train")),
             labels=exam.labels,
-            instruct=bool(exam.labels) and not all(names_all(row, exam.labels) for row in exam.questions),
+            wording=self._wording,
             shots=self.spec.shots,
             request_tokens=context_length(given.base.folder) - exam.max_new_tokens,
             seed=self.seed,
@@ -108,6 +111,17 @@ class _Desk:
         if full:
             self._note(f"{name}: {len(full)} questions stand alone, since more does not fit into the context")
         return prompts
+
+    @cached_property
+    def _wording(self) -> str:
+        """What an untuned model must be told about the allowed answers: nothing where every prompt says it already."""
+        exam = self.exam
+        if exam.kind not in ("closed", "json"):
+            return ""
+        train = Split(self.given.prepared.split("train"))
+        known = (train.example(row).answer for row in range(min(LOOKED_AT, len(train))))
+        allowed = one_of(exam.labels) if exam.labels else an_object_like(known)
+        return "" if all(names_all(row, allowed.names) for row in exam.questions) else allowed.wording
 
     def _note(self, message: str) -> None:
         self.emit(Event(room="evaluate", kind="note", message=message))

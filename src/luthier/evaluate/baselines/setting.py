@@ -18,8 +18,8 @@ class Setting:
     train: Split
     labels: tuple[str, ...]
     """The closed set of answers; empty where answers are open."""
-    instruct: bool
-    """Whether the prompts leave it to an added instruction to name the labels."""
+    wording: str
+    """Names the allowed answers; empty where the prompts do it themselves, or where answers are free."""
     shots: int | Literal["auto"]
     request_tokens: int
     """Tokens that a request may have."""
@@ -29,4 +29,4 @@ class Setting:
 
     def told(self, example: Example) -> Example:
         """Return the example with the allowed answers named in its prompt."""
-        return with_instruction(example, self.labels) if self.instruct else example
+        return with_instruction(example, self.wording) if self.wording else example
