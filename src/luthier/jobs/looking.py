@@ -45,7 +45,7 @@ SHOWN = (
     "seed",
 )
 COMMENTS = {
-    "base_model": "the embedded model; or a hub id, a folder, a .gguf file",
+    "base_model": "the embedded smollm2-135m-instruct, a hub id, a folder, or a .gguf file",
     "data.path": "counted from this file's folder",
     "data.split.validation": "share of rows that watch training",
     "data.split.test": "share of rows that measure the result; training never sees them",

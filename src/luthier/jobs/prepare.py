@@ -45,7 +45,7 @@ def settle(recipe: Recipe, base: Base, rooms: Rooms, emit: Emit) -> Plan:
         return as_plan(recipe, {})
     plan = resolve(recipe, rooms.facts(recipe, base, emit))
     said = {reason.path: reason.because for reason in plan.reasons if reason.source == "resolved"}
-    emit(Event(room="plan", kind="done", message=f"{len(said)} values resolved; plan.yaml says why", data=said))
+    emit(Event(room="plan", kind="done", message=f"{len(said)} values resolved, each with its reason", data=said))
     return plan
 
 
