@@ -52,6 +52,13 @@ def test_a_label_inside_another_is_not_mistaken_for_it(answer: str, label: str |
     assert closed.read_labels([answer], ["good", "not good"]) == [label]
 
 
+@pytest.mark.parametrize(
+    ("answer", "label"), [("答案是积极的。", "积极"), ("消极", "消极"), ("积极还是消极", None), ("긍정입니다", "긍정")]
+)
+def test_scripts_without_spaces_are_read_too(answer: str, label: str | None) -> None:
+    assert closed.read_labels([answer], ["积极", "消极", "긍정"]) == [label]
+
+
 def test_labels_that_differ_in_case_only_are_read_letter_for_letter() -> None:
     assert closed.read_labels(["Yes", "yes", "YES"], ["Yes", "yes"]) == ["Yes", "yes", None]
 

@@ -1,10 +1,10 @@
 """Instruction: questions changed so that a model knows which answers are allowed, or is given another answer."""
 
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from luthier.examples.example import Example, Segment
+from luthier.score.closed import whole_words
 from luthier.score.structured import parse_object
 
 BLANK_LINE = "\n\n"
@@ -50,7 +50,7 @@ def names_all(example: Example, names: Sequence[str]) -> bool:
     if context is None:
         return False
     text = "\n".join([m.content for m in context.messages] + [s.text for s in context.segments]).casefold()
-    return all(re.search(rf"(?<!\w){re.escape(name.casefold())}(?!\w)", text) for name in names)
+    return all(whole_words([name.casefold()]).search(text) for name in names)
 
 
 def with_instruction(example: Example, wording: str) -> Example:

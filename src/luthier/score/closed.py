@@ -8,7 +8,7 @@ the stripped answer is a label, letter for letter. Everything else reads an answ
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -17,6 +17,8 @@ from luthier.score.scores import FloatArray, Scores, mean_scores
 OTHER = "(other)"
 """Column of the confusion matrix for answers that name no label, or several."""
 END_PUNCTUATION = ".,;:!?。，；：！？"
+WORD = r"[^\W\u0e00-\u0eff\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]"
+"""A letter or digit, but of scripts that part no words, or not all: Thai, Lao, Japanese, Chinese, Korean."""
 SENTENCE_END = re.compile(r"[.;:!?。；：！？\n]")
 
 
@@ -35,9 +37,14 @@ def read_labels(answers: Sequence[str], labels: Sequence[str]) -> list[str | Non
     each other). Negations are not understood.
     """
     forms = _unambiguous_forms(labels)
-    longest_first = sorted(forms, key=lambda form: (-len(form), form))
-    mention = re.compile(rf"(?<!\w)(?:{'|'.join(map(re.escape, longest_first))})(?!\w)") if forms else None
+    mention = whole_words(forms) if forms else None
     return [_read(answer, set(labels), forms, mention) for answer in answers]
+
+
+def whole_words(words: Iterable[str]) -> re.Pattern[str]:
+    """Return what finds any of these as whole words, the longer one where they contain each other."""
+    longest_first = sorted(words, key=lambda word: (-len(word), word))
+    return re.compile(rf"(?<!{WORD})(?:{'|'.join(map(re.escape, longest_first))})(?!{WORD})")
 
 
 def _unambiguous_forms(labels: Sequence[str]) -> dict[str, str]:
