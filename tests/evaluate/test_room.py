@@ -327,6 +327,10 @@ def test_rows_without_a_prompt_are_priced_but_not_asked(tmp_path: Path, monkeypa
     metrics = report.systems[-1].metrics
     assert (metrics["perplexity"].n, metrics["rouge_l"].n) == (9, 6)
     assert "3 test rows have no prompt: only their perplexity is measured" in heard.messages("note")
+    greeting = Example(messages=(Message(role="assistant", content="Hello."),), file="text.jsonl", row=99)
+    monkeypatch.setitem(MAKERS, "free", lambda number: free_row(number) if number % 3 else greeting)
+    exam = set_exam(SPEC, prepared(tmp_path / "greetings", "free"), Heard(), seed=7)
+    assert (len(exam.rows), len(exam.asked)) == (9, 6)
     unasked = [sample for sample in read_samples(tmp_path / "evaluate") if sample.row.startswith("text.jsonl")]
     assert len(unasked) == 3
     assert all(set(sample.answers["tuned"].scores) == {"perplexity"} for sample in unasked)

@@ -82,7 +82,9 @@ def set_exam(spec: EvaluateSpec, given: Prepared, emit: Emit, *, seed: int) -> E
         raise DataError("no test row has a token to predict", where={"folder": given.folder})
     if len(rows) < len(drawn):
         _note(emit, f"{len(drawn) - len(rows)} test rows have no token to predict and are left out")
-    asked = [] if given.answer_kind == "text" else [i for i, (row, _) in enumerate(rows) if row.prompt_tokens]
+    # A token that begins every text, or the words that begin every answer, are no prompt.
+    prompted = [i for i, (row, example) in enumerate(rows) if row.prompt_tokens and example.context is not None]
+    asked = [] if given.answer_kind == "text" else prompted
     if given.answer_kind != "text" and len(asked) < len(rows):
         _note(emit, f"{len(rows) - len(asked)} test rows have no prompt: only their perplexity is measured")
     return Exam(
