@@ -1,6 +1,7 @@
 """The fast step gives the plain step's loss and gradients, on every family."""
 
 import random
+import shutil
 
 import pytest
 import torch
@@ -75,6 +76,23 @@ def test_fast_step_is_the_plain_step(family, kind, adapter):
                     share,
                     micro_batch,
                 )
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_compiled_kernels_change_nothing(precision):
+    if shutil.which("c++") is None:
+        pytest.skip("there is no C++ compiler to compile with")
+    rows = rows_of("tree", 6)
+
+    def fresh():
+        return with_noise(LoraSpec(r=4).build().attach(tiny_model("qwen3"), seed=3))
+
+    plain, plain_grads, _ = loss_and_gradients(FastStep(fresh(), precision=precision), rows, 6)
+    compiled, grads, _ = loss_and_gradients(FastStep(fresh(), precision=precision, compiled=True), rows, 6)
+    tolerance = {"fp32": 1e-5, "bf16": 3e-2}[precision]
+    assert compiled == pytest.approx(plain, rel=tolerance)
+    for name, grad in grads.items():
+        assert float((grad - plain_grads[name]).norm()) <= 10 * tolerance * float(plain_grads[name].norm()) + 1e-6, name
 
 
 def test_packed_rows_do_not_see_each_other():

@@ -12,7 +12,7 @@ WEIGHT_BYTES = 4
 STATE_BYTES = 12
 """Gradient and AdamW's two moments, per trained weight."""
 
-COMPILE_REPAYS_S = 600
+COMPILE_REPAYS_S = 300
 FLOP_PER_TOKEN_AND_WEIGHT = 4
 """Forward, and backward through frozen weights."""
 CPU_FLOP_PER_S_AND_CORE = 50e9
@@ -60,7 +60,7 @@ def compiled(recipe: Recipe, facts: Facts) -> Advice:
         return Advice(path="train.compile", value=False, because="no C++ compiler is found")
     minutes = f"about {max(1, round(seconds / 60)):,} min of training"
     value = seconds > COMPILE_REPAYS_S
-    because = f"{minutes} {'repay' if value else 'do not repay'} a minute of compiling"
+    because = f"{minutes} {'repay' if value else 'do not repay'} compiling"
     return Advice(path="train.compile", value=value, because=because)
 
 

@@ -4,6 +4,7 @@ It is plugged into transformers through its public attention interface and used 
 """
 
 from dataclasses import dataclass
+from itertools import groupby
 from typing import NamedTuple
 
 import torch
@@ -13,23 +14,31 @@ from luthier.model.layout import Layout, Tile
 
 NAME = "luthier_layout"
 PADDING = 1.25
-"""Tiles whose key counts differ by at most this factor are computed together."""
+"""Tiles whose key counts differ by at most this factor, and PADDING_KEYS more, are computed together."""
+PADDING_KEYS = 32
 KEPT_KEYS = 512
 """Up to so many keys the probabilities are kept for backward; beyond, they are computed again."""
 
 
 @dataclass(frozen=True)
 class Bucket:
-    """T tiles computed together: Q query places and K key places each, some of them padding."""
+    """T tiles computed together: Q query places and K key places each, some of them padding.
+
+    The first Q key places are the queries themselves; the ranges before them follow.
+    """
 
     tiles: tuple[Tile, ...]
     queries_TQ: torch.Tensor
-    real_TQ: torch.Tensor
-    """False where a query place is padding."""
     keys_TK: torch.Tensor
     sees_TQK: torch.Tensor
     distance_TQK: torch.Tensor
     """Tokens between query and key in their row, for sliding windows."""
+    real_TQ: torch.Tensor
+    """False where a query place is padding."""
+    real_M: torch.Tensor
+    """The M real query places, counted through all tiles."""
+    flat_M: torch.Tensor
+    """Where those stand in the flat sequence."""
 
 
 class LayoutAttention:
@@ -61,8 +70,8 @@ class LayoutAttention:
 def _alike(tiles: tuple[Tile, ...]) -> list[list[Tile]]:
     """Group tiles of similar key counts."""
     groups: list[list[Tile]] = []
-    for tile in sorted(tiles, key=lambda tile: (tile.key_count, tile.start)):
-        if groups and tile.key_count <= PADDING * groups[-1][0].key_count:
+    for tile in sorted(tiles, key=lambda tile: (tile.before_count, tile.before, tile.start)):
+        if groups and tile.before_count <= PADDING * groups[-1][0].before_count + PADDING_KEYS:
             groups[-1].append(tile)
         else:
             groups.append([tile])
@@ -70,18 +79,26 @@ def _alike(tiles: tuple[Tile, ...]) -> list[list[Tile]]:
 
 
 def _bucket(layout: Layout, tiles: list[Tile], device: torch.device) -> Bucket:
-    width, keys = max(t.end - t.start for t in tiles), max(t.key_count for t in tiles)
-    queries = torch.tensor([[min(t.start + i, t.end - 1) for i in range(width)] for t in tiles])
-    real = torch.tensor([[t.start + i < t.end for i in range(width)] for t in tiles])
-    key_places = [[place for start, end in t.keys for place in range(start, end)] for t in tiles]
-    at = torch.tensor([places + [layout.length] * (keys - len(places)) for places in key_places])
-    # One place past the end stands for padding: it ends where it begins, so nobody sees it.
-    ends = torch.cat([torch.from_numpy(layout.subtree_end), torch.zeros(1, dtype=torch.long)])
+    width, longest = max(t.end - t.start for t in tiles), max(t.before_count for t in tiles)
+    starts = torch.tensor([t.start for t in tiles])[:, None]
+    ends = torch.tensor([t.end for t in tiles])[:, None]
+    place = starts + torch.arange(width)
+    real = place < ends
+    # One place past the end stands for padding: its end is 0, so nobody sees it.
+    before = torch.full((len(tiles), longest), layout.length)
+    for row, tile in zip(before, tiles, strict=True):
+        ranges = [torch.arange(start, end) for start, end in tile.before]
+        row[: tile.before_count] = torch.cat(ranges) if ranges else row[:0]
+    keys = torch.cat([place.where(real, layout.length), before], dim=1)
+    queries = place.minimum(ends - 1)
+
+    subtree_end = torch.cat([torch.from_numpy(layout.subtree_end), torch.zeros(1, dtype=torch.long)])
     positions = torch.cat([torch.from_numpy(layout.positions), torch.zeros(1, dtype=torch.long)])
-    q, k = queries[:, :, None], at[:, None, :]
-    sees = (k <= q) & (q < ends[k])
-    tensors = (queries, real, at.clamp_max(layout.length - 1), sees, positions[q] - positions[k])
-    return Bucket(tuple(tiles), *(tensor.to(device) for tensor in tensors))
+    q, k = queries[:, :, None], keys[:, None, :]
+    sees = (k <= q) & (q < subtree_end[k])
+    tensors = (queries, keys.clamp_max(layout.length - 1), sees, positions[q] - positions[k], real)
+    chosen = (real.flatten().nonzero().flatten(), place[real])
+    return Bucket(tuple(tiles), *(tensor.to(device) for tensor in (*tensors, *chosen)))
 
 
 def _bias(bucket: Bucket, window: int | None, dtype: torch.dtype) -> torch.Tensor:
@@ -113,22 +130,22 @@ class _Attend(torch.autograd.Function):
                 _keys(value, bucket),
             )
             probabilities = _probabilities(q * scale, k, bias, groups)
-            places = _back(torch.bmm(probabilities, v), bucket, heads, groups)
-            out[bucket.queries_TQ[bucket.real_TQ]] = places[bucket.real_TQ]
+            out[bucket.flat_M] = _real(torch.bmm(probabilities, v), bucket, heads, groups)
             kept.append(probabilities if bucket.keys_TK.shape[1] <= KEPT_KEYS else None)
         ctx.save_for_backward(query, key, value)
-        ctx.kept, ctx.layout, ctx.scale, ctx.window = kept, layout, scale, window
+        ctx.kept, ctx.layout, ctx.scaling = kept, layout, scaling
         return out
 
     @staticmethod
     def backward(ctx, grad_out):
         query, key, value = ctx.saved_tensors
+        scale, window = ctx.scaling
         heads, groups = query.shape[1], key.shape[1]
         grad_query, grad_key, grad_value = torch.empty_like(query), torch.zeros_like(key), torch.zeros_like(value)
-        biases = ctx.layout.biases(ctx.window, query.dtype)
+        biases = ctx.layout.biases(window, query.dtype)
         for bucket, bias, kept in zip(ctx.layout.buckets, biases, ctx.kept, strict=True):
             q, k, v = _queries(query, bucket, groups), _keys(key, bucket), _keys(value, bucket)
-            q *= ctx.scale
+            q *= scale
             p = kept if kept is not None else _probabilities(q, k, bias, groups)
             grad = _queries(grad_out, bucket, groups, only_real=True)
 
@@ -136,8 +153,7 @@ class _Attend(torch.autograd.Function):
             grad_p = torch.bmm(grad, v.transpose(1, 2))
             grad_s = torch._softmax_backward_data(grad_p, p, -1, p.dtype)
             _add_keys(grad_key, torch.bmm(grad_s.transpose(1, 2), q), bucket)
-            places = _back(torch.bmm(grad_s, k).mul_(ctx.scale), bucket, heads, groups)
-            grad_query[bucket.queries_TQ[bucket.real_TQ]] = places[bucket.real_TQ]
+            grad_query[bucket.flat_M] = _real(torch.bmm(grad_s, k).mul_(scale), bucket, heads, groups)
         return grad_query, grad_key, grad_value, None, None
 
 
@@ -160,10 +176,11 @@ def _queries(states_NHD: torch.Tensor, bucket: Bucket, groups: int, *, only_real
     return picked.reshape(tiles * groups, -1, channels)
 
 
-def _back(places: torch.Tensor, bucket: Bucket, heads: int, groups: int) -> torch.Tensor:
-    """Return (T G, Q R, D) as (T, Q, H, D)."""
+def _real(places: torch.Tensor, bucket: Bucket, heads: int, groups: int) -> torch.Tensor:
+    """Return the real query places of (T G, Q R, D) as (M, H, D)."""
     tiles, width = bucket.queries_TQ.shape
-    return places.view(tiles, groups, width, heads // groups, -1).transpose(1, 2).reshape(tiles, width, heads, -1)
+    by_query = places.view(tiles, groups, width, heads // groups, -1).transpose(1, 2)
+    return by_query.reshape(tiles * width, heads, -1)[bucket.real_M]
 
 
 def _keys(states_NGD: torch.Tensor, bucket: Bucket) -> torch.Tensor:
@@ -173,11 +190,17 @@ def _keys(states_NGD: torch.Tensor, bucket: Bucket) -> torch.Tensor:
 
 def _add_keys(grad_NGD: torch.Tensor, places: torch.Tensor, bucket: Bucket) -> None:
     """Add the gradients of gathered keys, (T G, K, D), where the keys came from."""
+    tiles, width = bucket.queries_TQ.shape
     groups = grad_NGD.shape[1]
-    places = places.view(len(bucket.tiles), groups, places.shape[1], -1).transpose(1, 2)
-    for tile, grads in zip(bucket.tiles, places, strict=True):
+    places = places.view(tiles, groups, places.shape[1], -1).transpose(1, 2)
+    grad_NGD[bucket.flat_M] += places[:, :width].reshape(tiles * width, groups, -1)[bucket.real_M]
+
+    # Tiles under the same prefix are neighbours: their shares of its gradient are summed first.
+    for before, same in groupby(range(tiles), key=lambda index: bucket.tiles[index].before):
+        chosen = list(same)
+        grads = places[chosen[0] : chosen[-1] + 1, width:].sum(0)
         offset = 0
-        for start, end in tile.keys:
+        for start, end in before:
             grad_NGD[start:end] += grads[offset : offset + end - start]
             offset += end - start
 

@@ -30,16 +30,16 @@ class Run:
 
 @dataclass(frozen=True)
 class Tile:
-    """Queries [start, end) and the ranges of keys that any of them sees, in order."""
+    """Queries [start, end), and the ranges of keys before them that any of them sees."""
 
     start: int
     end: int
-    keys: tuple[tuple[int, int], ...]
+    before: tuple[tuple[int, int], ...]
 
     @property
-    def key_count(self) -> int:
-        """How many keys these are."""
-        return sum(end - start for start, end in self.keys)
+    def before_count(self) -> int:
+        """How many keys stand before the queries' own."""
+        return sum(end - start for start, end in self.before)
 
 
 @dataclass(frozen=True)
@@ -195,24 +195,23 @@ def _ancestors(runs: list[Run], parent: int) -> list[tuple[int, int]]:
 
 
 def _tile(runs: list[Run], group: list[int]) -> Tile:
-    start, end = runs[group[0]].start, runs[group[-1]].end
-    return Tile(start, end, _joined([*_ancestors(runs, runs[group[0]].parent), (start, end)]))
+    return Tile(runs[group[0]].start, runs[group[-1]].end, _joined(_ancestors(runs, runs[group[0]].parent)))
 
 
 def _pieces(runs: list[Run], index: int) -> list[Tile]:
     run = runs[index]
-    before = _ancestors(runs, run.parent)
+    ancestors = _ancestors(runs, run.parent)
     starts = range(run.start, run.end, TILE_TOKENS)
     ends = [*starts[1:], run.end]
-    return [Tile(a, b, _joined([*before, (run.start, b)])) for a, b in zip(starts, ends, strict=True)]
+    return [Tile(a, b, _joined([*ancestors, (run.start, a)])) for a, b in zip(starts, ends, strict=True)]
 
 
 def _joined(ranges: list[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
-    """Join ranges that touch."""
-    joined = [ranges[0]]
-    for start, end in ranges[1:]:
-        if start == joined[-1][1]:
+    """Join ranges that touch; empty ones vanish."""
+    joined: list[tuple[int, int]] = []
+    for start, end in ranges:
+        if joined and start == joined[-1][1]:
             joined[-1] = (joined[-1][0], end)
-        else:
+        elif end > start:
             joined.append((start, end))
     return tuple(joined)

@@ -66,13 +66,15 @@ class PlainStep:
 class FastStep:
     """One flat sequence, shared prefixes once, LM head only where there is loss."""
 
-    def __init__(self, model: torch.nn.Module, *, precision: Precision = "fp32", share: bool = True) -> None:
+    def __init__(
+        self, model: torch.nn.Module, *, precision: Precision = "fp32", share: bool = True, compiled: bool = False
+    ) -> None:
         self.model = model
         self.precision = precision
         self.share = share
         lm = causal_lm(model)
         lm.set_attn_implementation(NAME)
-        self.decoder = FastDecoder(lm, dtype=_DTYPES[precision]) if why_not(lm) is None else None
+        self.decoder = FastDecoder(lm, dtype=_DTYPES[precision], compiled=compiled) if why_not(lm) is None else None
         self.head = Head(lm.get_output_embeddings(), dtype=_DTYPES[precision])
 
     def target_loss(self, rows: Sequence[Encoded]) -> TargetLoss:

@@ -11,8 +11,9 @@ from luthier.core.artifacts import Prepared, Trained
 from luthier.core.errors import DataError, TrainingError
 from luthier.core.events import Emit, Event
 from luthier.core.files import sha256_of, sha256_of_json, whole_folder
-from luthier.examples.store import Split
+from luthier.examples.store import Encoded, Split
 from luthier.model.adapter import causal_lm
+from luthier.model.fast.decoder import why_not
 from luthier.model.load import load_model
 from luthier.model.step import FastStep, PlainStep, StepModel, why_plain
 from luthier.train import checkpoint, guards
@@ -79,12 +80,7 @@ def choose_step(model: torch.nn.Module, spec: TrainSpec, train: Split, emit: Emi
     rows = split_rows(train, CHECKED_ROWS)
     why = why_plain(model) if spec.fast_step else "the plan asks for it"
     if why is None:
-        share = getattr(spec.adapter, "dropout", 0) == 0
-        step = FastStep(model, precision=spec.precision, share=share)
-        model_was_training = model.training
-        why = guards.check_first_loss(model.eval(), step, rows, precision=spec.precision)
-        model.train(model_was_training)
-        _quiet_base(model, spec)
+        step, why = _checked_fast_step(model, spec, rows, emit)
         if why is None:
             return step
         causal_lm(model).set_attn_implementation("sdpa")
@@ -95,6 +91,29 @@ def choose_step(model: torch.nn.Module, spec: TrainSpec, train: Split, emit: Emi
     if wrong:
         raise TrainingError("the adapter changes the model before any training", why=wrong)
     return plain
+
+
+def _checked_fast_step(
+    model: torch.nn.Module, spec: TrainSpec, rows: list[Encoded], emit: Emit
+) -> tuple[FastStep, str | None]:
+    """Return the fast step, and why it cannot be taken, if so."""
+    share = getattr(spec.adapter, "dropout", 0) == 0
+    step = FastStep(model, precision=spec.precision, share=share, compiled=spec.compile)
+    if step.decoder is None:
+        message = f"the model's own layers run, with shared prefixes and short heads: {why_not(causal_lm(model))}"
+        emit(Event(room="train", kind="note", message=message))
+    model.eval()
+    try:
+        why = guards.check_first_loss(model, step, rows, precision=spec.precision)
+    except RuntimeError as error:
+        if not spec.compile:
+            raise
+        reason = str(error).strip().splitlines()[0]
+        emit(Event(room="train", kind="note", message=f"the kernels are not compiled: {reason}"))
+        step = FastStep(model, precision=spec.precision, share=share)
+        why = guards.check_first_loss(model, step, rows, precision=spec.precision)
+    _quiet_base(model, spec)
+    return step, why
 
 
 def _loop(  # noqa: PLR0913 (everything a run needs, named)

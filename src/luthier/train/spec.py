@@ -56,7 +56,7 @@ class TrainSpec(Spec):
     fast_step: Auto | bool = "auto"
     """Compute nothing twice: no pads, shared prefixes once, LM head only where there is loss. Same result."""
     compile: Auto | bool = "auto"
-    """Compile the element-wise kernels; `auto` where the run is long enough to repay it."""
+    """Compile the element-wise kernels (a quarter of a minute, then cached); `auto` where the run repays it."""
     checkpoint_every: Annotated[int, Field(ge=1)] | None = None
     """Steps between checkpoints (a tenth of the run when unset); one is also kept on Ctrl-C."""
     keep_checkpoints: int = Field(2, ge=1)

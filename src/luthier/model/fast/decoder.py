@@ -8,7 +8,8 @@ from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 
 from luthier.model.attention import LayoutAttention
-from luthier.model.fast.blocks import head_norm, linear_add, norm_linears, rotate, swiglu_add
+from luthier.model.fast.blocks import Means, head_norm, linear_add, norm_linears, rotate, swiglu_add
+from luthier.model.fast.kernels import Kernels
 from luthier.model.fast.linear import Casts, Projection
 
 ARCHITECTURES = ("LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM")
@@ -42,9 +43,10 @@ class Layer:
 class FastDecoder:
     """Hidden states of a flat sequence, with gradients for whatever the model trains."""
 
-    def __init__(self, lm: PreTrainedModel, *, dtype: torch.dtype) -> None:
+    def __init__(self, lm: PreTrainedModel, *, dtype: torch.dtype, compiled: bool = False) -> None:
         self.lm = lm
-        self.casts = Casts(dtype)
+        self.means = Means(Casts(dtype), Kernels.compiled() if compiled else Kernels())
+        self.recompute = lm.is_activation_checkpointing
         self.layers = [_layer(module) for module in lm.model.layers]
 
     def hidden(self, ids_N: torch.Tensor, positions_N: torch.Tensor, attention: LayoutAttention) -> torch.Tensor:
@@ -54,7 +56,7 @@ class FastDecoder:
         half = cos.shape[-1] // 2
         turn = cos[0, :, None, :half], sin[0, :, None, :half]
         for layer in self.layers:
-            if self.lm.is_activation_checkpointing and torch.is_grad_enabled():
+            if self.recompute and torch.is_grad_enabled():
                 x = checkpoint(self._run, layer, x, turn, attention, use_reentrant=False)
             else:
                 x = self._run(layer, x, turn, attention)
@@ -63,18 +65,20 @@ class FastDecoder:
     def _run(
         self, layer: Layer, x: torch.Tensor, turn: tuple[torch.Tensor, torch.Tensor], attention: LayoutAttention
     ) -> torch.Tensor:
-        norm = layer.before_attention
-        states = norm_linears(x, norm.gain_C, norm.eps, casts=self.casts, projections=layer.query_key_value)
+        norm, kernels = layer.before_attention, self.means.kernels
+        states = norm_linears(x, norm.gain_C, norm.eps, means=self.means, projections=layer.query_key_value)
         q, k, v = (state.unflatten(-1, (-1, layer.head_channels)) for state in states)
         if layer.query_norm is not None:
-            q = head_norm(q, layer.query_norm.gain_C, layer.query_norm.eps)
-            k = head_norm(k, layer.key_norm.gain_C, layer.key_norm.eps)
-        attended = attention(rotate(q, *turn), rotate(k, *turn), v, scale=layer.scale, window=layer.window)
-        x = linear_add(x, attended.flatten(1), casts=self.casts, projection=layer.out)
+            q = head_norm(q, layer.query_norm.gain_C, layer.query_norm.eps, kernels)
+            k = head_norm(k, layer.key_norm.gain_C, layer.key_norm.eps, kernels)
+        attended = attention(
+            rotate(q, *turn, kernels), rotate(k, *turn, kernels), v, scale=layer.scale, window=layer.window
+        )
+        x = linear_add(x, attended.flatten(1), means=self.means, projection=layer.out)
 
         norm = layer.before_mlp
-        gate, up = norm_linears(x, norm.gain_C, norm.eps, casts=self.casts, projections=layer.gate_up)
-        return swiglu_add(x, gate, up, casts=self.casts, projection=layer.down)
+        gate, up = norm_linears(x, norm.gain_C, norm.eps, means=self.means, projections=layer.gate_up)
+        return swiglu_add(x, gate, up, means=self.means, projection=layer.down)
 
 
 def why_not(lm: PreTrainedModel) -> str | None:
