@@ -4,15 +4,16 @@ from pathlib import Path
 
 import pytest
 
+from luthier.cli import app as commands
 from luthier.cli import main as door
 from luthier.core.errors import DataError, Interrupted
 
 
 def status_of(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> int:
-    def app(**_: object) -> None:
+    def work() -> None:
         raise error
 
-    monkeypatch.setattr(door, "app", app)
+    monkeypatch.setattr(commands, "work", work)
     monkeypatch.setattr(sys, "argv", ["luthier", "run"])
     return door._status()
 
@@ -30,6 +31,7 @@ def test_ctrl_c_outside_a_command_is_one_line(monkeypatch: pytest.MonkeyPatch) -
         raise KeyboardInterrupt
 
     monkeypatch.setattr(door, "_status", stopped)
+    monkeypatch.setattr(door.signal, "signal", lambda *_: None)
     monkeypatch.setattr(sys, "argv", ["luthier", "run"])
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO()))
     monkeypatch.setattr(sys, "stderr", io.TextIOWrapper(io.BytesIO()))

@@ -7,7 +7,7 @@ import pytest
 import typer
 from tests.laws.source import ROOT
 
-from luthier.cli.main import app
+from luthier.cli.app import app
 from luthier.core.describe import field_rows
 from luthier.core.yaml import parse_yaml
 from luthier.recipe import Recipe

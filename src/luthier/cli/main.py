@@ -1,54 +1,24 @@
-"""The entry of `luthier`: registers the commands and turns every failure into text and an exit status."""
+"""The entry of `luthier`: turns every failure into text and an exit status.
+
+It imports little, so that Ctrl-C is one line also while the commands are loaded.
+"""
 
 import errno
 import io
 import os
+import signal
 import sys
 import tempfile
 import time
 import traceback
 import warnings
 from pathlib import Path
-from typing import Annotated
 
-import typer
-from typer.exceptions import TyperException
-
-from luthier.cli import about, chat, data, run, runs
 from luthier.cli.tell import error_json, put_json, say
 from luthier.core.errors import Interrupted, LuthierError, ResourceError
 
-USAGE_STATUS = 2
 CRASH_STATUS = 70
 FULL = (errno.ENOSPC, errno.EDQUOT)
-
-app = typer.Typer(
-    name="luthier",
-    help="Fine-tune language models on hardware you own, and prove whether it was worth it.",
-    no_args_is_help=True,
-    add_completion=False,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-app.command("init")(data.init)
-app.add_typer(data.app, name="data")
-app.command("run")(run.run)
-app.command("evaluate")(run.evaluate)
-app.command("chat")(chat.chat)
-app.add_typer(runs.app, name="runs")
-app.command("doctor")(about.doctor)
-app.command("show")(about.show)
-app.command("schema")(about.schema)
-
-
-@app.callback()
-def root(
-    version: Annotated[
-        bool, typer.Option("--version", help="Print the version and leave.", is_eager=True, callback=about.version)
-    ] = False,
-) -> None:
-    """Fine-tune language models on hardware you own, and prove whether it was worth it."""
 
 
 def main() -> None:
@@ -64,17 +34,18 @@ def main() -> None:
         status = _flush(_status())
     except KeyboardInterrupt:
         status = _failed(Interrupted("stopped"))
+    # What is left is tidying up, which takes a moment once torch is loaded; the status is settled.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     sys.exit(status)
 
 
 def _status() -> int:
     try:
-        # Typer turns Ctrl-C and `typer.Exit` into a returned status.
-        returned = app(prog_name="luthier", standalone_mode=False)
+        from luthier.cli.app import work
+
+        returned = work()
     except LuthierError as error:
         return _failed(error)
-    except TyperException as error:
-        return _misused(error)
     except OSError as error:
         return _failed(_full(error)) if error.errno in FULL else _crashed(error)
     except Exception as error:  # noqa: BLE001 (the one door where an unforeseen error may end)
@@ -89,16 +60,6 @@ def _failed(error: LuthierError) -> int:
     if "--json" in sys.argv:
         put_json(error_json(error))
     return error.exit_status
-
-
-def _misused(error: TyperException) -> int:
-    context = getattr(error, "ctx", None)
-    if error.format_message().startswith("Usage:"):
-        say(error.format_message())
-        return USAGE_STATUS
-    say(f"error: {error.format_message()}")
-    say(f"hint: `{context.command_path if context else 'luthier'} --help` lists what there is")
-    return USAGE_STATUS
 
 
 def _full(error: OSError) -> ResourceError:

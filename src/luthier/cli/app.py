@@ -1,0 +1,57 @@
+"""The commands of `luthier`, put together."""
+
+from typing import Annotated
+
+import typer
+from typer.exceptions import TyperException
+
+from luthier.cli import about, chat, data, run, runs
+from luthier.cli.tell import say
+
+USAGE_STATUS = 2
+
+app = typer.Typer(
+    name="luthier",
+    help="Fine-tune language models on hardware you own, and prove whether it was worth it.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("init")(data.init)
+app.add_typer(data.app, name="data")
+app.command("run")(run.run)
+app.command("evaluate")(run.evaluate)
+app.command("chat")(chat.chat)
+app.add_typer(runs.app, name="runs")
+app.command("doctor")(about.doctor)
+app.command("show")(about.show)
+app.command("schema")(about.schema)
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and leave.", is_eager=True, callback=about.version)
+    ] = False,
+) -> None:
+    """Fine-tune language models on hardware you own, and prove whether it was worth it."""
+
+
+def work() -> object:
+    """Do what the command line says; Typer turns Ctrl-C and `typer.Exit` into a returned status."""
+    try:
+        return app(prog_name="luthier", standalone_mode=False)
+    except TyperException as error:
+        return _misused(error)
+
+
+def _misused(error: TyperException) -> int:
+    context = getattr(error, "ctx", None)
+    if error.format_message().startswith("Usage:"):
+        say(error.format_message())
+        return USAGE_STATUS
+    say(f"error: {error.format_message()}")
+    say(f"hint: `{context.command_path if context else 'luthier'} --help` lists what there is")
+    return USAGE_STATUS
