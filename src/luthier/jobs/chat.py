@@ -112,6 +112,7 @@ def open_chat(folder: RunFolder, *, base_only: bool, emit: Emit) -> Chat:
     from luthier.model.adapter import load_tuned, merge
     from luthier.model.base import resolve_base
     from luthier.model.load import load_model, load_tokenizer
+    from luthier.model.quick import quicken
     from luthier.model.template import Template
 
     base = resolve_base(plan.base_model, emit)
@@ -120,4 +121,4 @@ def open_chat(folder: RunFolder, *, base_only: bool, emit: Emit) -> Chat:
     examples = [rows.example(index) for index in range(min(LOOKED_AT, len(rows)))]
     manner = manner_of(examples, plan.data.text_template)
     model = load_model(base.folder) if base_only else merge(load_tuned(base.folder, trained.weights))
-    return Chat(model, Template(load_tokenizer(base.folder)), manner)
+    return Chat(quicken(model), Template(load_tokenizer(base.folder)), manner)
