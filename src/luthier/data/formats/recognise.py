@@ -26,7 +26,7 @@ def recognise(sample: Sample, spec: DataSpec) -> Format:
     kinds = FORMATS if spec.format == "auto" else (_named(spec.format),)
     found = next((made for kind in kinds if (made := kind.recognise(sample, spec))), None)
     if found is None:
-        raise _unknown_shape(sample, kinds)
+        raise _unknown_shape(sample, kinds, spec)
     _check_used(found, spec)
     return found
 
@@ -52,11 +52,14 @@ def _named(name: str) -> type[Format]:
     )
 
 
-def _unknown_shape(sample: Sample, kinds: tuple[type[Format], ...]) -> DataError:
+def _unknown_shape(sample: Sample, kinds: tuple[type[Format], ...], spec: DataSpec) -> DataError:
     found = ", ".join(f"`{column}`" for column in sample.columns) or "none"
     needs = "".join(f"\n          {kind.name:<18}{kind.needs}" for kind in kinds)
     what = "the rows have no known shape" if len(kinds) > 1 else f"the rows do not have the shape `{kinds[0].name}`"
-    return DataError(what, where={"columns": found}, why=f"what each format needs:{needs}", hint=_suggest(sample))
+    files = spec.path if isinstance(spec.path, str) else ", ".join(spec.path)
+    return DataError(
+        what, where={"file": files, "columns": found}, why=f"what each format needs:{needs}", hint=_suggest(sample)
+    )
 
 
 def _suggest(sample: Sample) -> str:

@@ -59,8 +59,11 @@ def read_hub(name: HubName, label: str) -> Iterator[RawRow | RowIssue]:
 def _open(name: HubName) -> "Dataset | IterableDataset":
     from datasets import load_dataset
     from datasets.utils.logging import disable_progress_bar
+    from huggingface_hub.utils import logging
 
     disable_progress_bar()
+    # What it retries is no talk for a person; what fails in the end is told as an error.
+    logging.set_verbosity_error()
     return load_dataset(name.repository, name.subset, split=name.split, streaming=name.streamed)
 
 
