@@ -5,6 +5,7 @@ import json
 import os
 import resource
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
@@ -262,7 +263,8 @@ def test_bombs_are_refused_fast_and_in_little_memory(tmp_path: Path, name: str) 
     assert psutil.Process().memory_info().rss - before < 512 << 20
 
 
-def test_memory_stays_flat(tmp_path: Path) -> None:
+def test_memory_stays_flat(tmp_path: Path, record_property: Callable) -> None:
+    record_property("claim", "Reading a long file takes no more memory than a short one")
     path = tmp_path / "rows.jsonl"
     row = json.dumps(labelled(1)[0]) + "\n"
     with path.open("w") as file:

@@ -54,7 +54,7 @@ def loss_and_gradients(step, rows, micro_batch: int):
 @pytest.mark.parametrize("adapter", [LoraSpec(r=4), FullSpec()], ids=["lora", "full"])
 @pytest.mark.parametrize("kind", ["nothing", "prefix", "tree", "twins"])
 @pytest.mark.parametrize("family", FAMILIES)
-def test_fast_step_is_the_plain_step(family, kind, adapter):
+def test_fast_step_is_the_plain_step(family, kind, adapter, record_property):
     rows = rows_of(kind, 8)
 
     def fresh():
@@ -62,20 +62,22 @@ def test_fast_step_is_the_plain_step(family, kind, adapter):
 
     plain_loss, plain_grads, tokens = loss_and_gradients(PlainStep(fresh()), rows, 8)
     assert tokens == sum(sum(row.targets) for row in rows)
+    scale = max(float(g.abs().max()) for g in plain_grads.values())
+    worst_loss = worst_gradient = 0.0
     for share in (True, False):
         for micro_batch in (1, 4, 8):
             loss, grads, count = loss_and_gradients(FastStep(fresh(), share=share), rows, micro_batch)
             assert count == tokens
-            assert loss == pytest.approx(plain_loss, rel=1e-5)
             assert grads.keys() == plain_grads.keys()
-            scale = max(float(g.abs().max()) for g in plain_grads.values())
+            worst_loss = max(worst_loss, abs(loss / plain_loss - 1))
             for name, grad in grads.items():
-                difference = float((grad - plain_grads[name]).norm())
-                assert difference <= 1e-4 * max(float(plain_grads[name].norm()), 1e-2 * scale), (
-                    name,
-                    share,
-                    micro_batch,
-                )
+                size = max(float(plain_grads[name].norm()), 1e-2 * scale)
+                worst_gradient = max(worst_gradient, float((grad - plain_grads[name]).norm()) / size)
+
+    record_property("claim", f"Fast step = plain step, {family}: packed, prefix-shared, micro-batches of 1, 4 and 8")
+    record_property("relative_loss_difference", worst_loss)
+    record_property("relative_gradient_difference", worst_gradient)
+    assert worst_loss <= 1e-5 and worst_gradient <= 1e-4
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])

@@ -185,7 +185,8 @@ for line in sys.stdin:
 """
 
 
-def test_sigkill_at_random_moments_then_resume_is_bit_identical(prepared, tmp_path):
+def test_sigkill_at_random_moments_then_resume_is_bit_identical(prepared, tmp_path, record_property):
+    record_property("claim", "SIGKILL at random moments, resume: weights bit-identical to the uninterrupted run")
     draw = random.Random(11)
     code = FORKER.format(tests=str(Path(__file__).parent), prepared=str(prepared.folder))
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
@@ -222,6 +223,7 @@ def test_sigkill_at_random_moments_then_resume_is_bit_identical(prepared, tmp_pa
         assert timeless == [[r.get("loss"), r.get("validation_loss"), r["step"]] for r in rows]
     forker.stdin.close()
     forker.wait()
+    record_property("kills", killed)
     assert killed == KILLS
 
 
