@@ -17,6 +17,8 @@ from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
+import torch
+
 from luthier.model.device import hardware
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -98,7 +100,7 @@ def race() -> int:
 def machine() -> str:
     """Return this machine in words."""
     facts = hardware()
-    return f"{facts.cpu}, {facts.cores} cores, {platform.system()}, torch {facts.torch_version}"
+    return f"{facts.cpu}, {facts.cores} cores, {platform.system()}, torch {torch.__version__}"
 
 
 if __name__ == "__main__":
