@@ -9,11 +9,13 @@ from pathlib import Path
 import pytest
 from tests.cli.tiny_run import luthier as command
 from tests.cli.tiny_run import make_tiny
+from tests.model.test_base import write_gguf
 
 import luthier
 from luthier.core.errors import ResourceError
 from luthier.core.files import sha256_of
 from luthier.core.runfolder import ROOMS, RunFolder
+from luthier.model.base import resolve_base
 
 DISK_BYTES = 4 << 20
 STEP_BYTES = 48 << 10
@@ -89,6 +91,17 @@ def test_a_full_cache_is_done_without(home: Path, disk: Path, monkeypatch: pytes
     leave(disk, 0)
     result = luthier.run(home / "recipe.yaml", overrides=["evaluate=null", "export=[]"], out=home / "run")
     assert result.trained.steps == 3 and [path.name for path in disk.iterdir() if path.is_file()] == ["filler"]
+
+
+def test_a_model_that_does_not_fit_into_the_cache(tmp_path: Path, disk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LUTHIER_CACHE", str(disk))
+    write_gguf(tmp_path / "model.gguf")
+    leave(disk, STEP_BYTES)
+    with pytest.raises(ResourceError, match="the disk is full"):
+        resolve_base(str(tmp_path / "model.gguf"), lambda event: None)
+    assert not [path for path in (disk / "models").iterdir() if path.is_dir()]
+    (disk / "filler").unlink()
+    assert resolve_base(str(tmp_path / "model.gguf"), lambda event: None).folder.is_relative_to(disk)
 
 
 def test_a_disk_that_cannot_be_written(home: Path, disk: Path) -> None:
