@@ -74,6 +74,7 @@ def test_runs_are_listed_shown_and_compared(done: Path) -> None:
     for words in (["runs"], ["runs", "list"], ["runs", "show", "once"], ["runs", "compare", "once", "once"]):
         shown = luthier(done, *words)
         assert shown.returncode == 0 and "once" in shown.stdout, shown.stderr
+    assert luthier(done, "runs", "compare", "once").returncode == 2
     listed = json.loads(luthier(done, "runs", "list", "--json").stdout)
     assert "finished" in [run["state"] for run in listed if run["name"] == "once"]
 

@@ -65,10 +65,13 @@ def compare(
     runs: Annotated[list[str], typer.Argument(metavar="RUN...", help="Two or more runs.")], json: Json = False
 ) -> None:
     """Show in which values runs differ, and how they measured."""
+    from luthier.core.errors import RecipeError
     from luthier.core.runfolder import find_run
     from luthier.core.settings import runs_dir
     from luthier.jobs.summary import differences, summarise
 
+    if len(runs) < 2:
+        raise RecipeError("one run alone cannot be compared", hint="name two or more; `luthier runs` lists them")
     folders = [find_run(run, runs_dir()) for run in runs]
     summaries, changed = [summarise(folder) for folder in folders], differences(folders)
     if json:
