@@ -166,6 +166,13 @@ def test_early_stopping_keeps_the_best_weights(prepared, tmp_path):
     assert trained.best_step == min(validations, key=validations.get)
     assert trained.validation_loss == min(validations.values())
 
+    # Killed between the last checkpoint and the artifact, it stays stopped.
+    first = weights_of(tmp_path)
+    (tmp_path / "artifact.json").unlink()
+    again = train(spec, prepared, tmp_path)
+    assert (again.stopped, again.steps) == ("early", trained.steps)
+    assert same(weights_of(tmp_path), first)
+
 
 FORKER = """
 import os, sys; sys.path.insert(0, {tests!r})

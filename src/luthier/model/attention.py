@@ -132,18 +132,18 @@ class _Attend(torch.autograd.Function):
             probabilities = _probabilities(q * scale, k, bias, groups)
             out[bucket.flat_M] = _real(torch.bmm(probabilities, v), bucket, heads, groups)
             kept.append(probabilities if bucket.keys_TK.shape[1] <= KEPT_KEYS else None)
-        ctx.save_for_backward(query, key, value)
-        ctx.kept, ctx.layout, ctx.scaling = kept, layout, scaling
+        ctx.save_for_backward(query, key, value, *kept)
+        ctx.layout, ctx.scaling = layout, scaling
         return out
 
     @staticmethod
     def backward(ctx, grad_out):
-        query, key, value = ctx.saved_tensors
+        query, key, value, *all_kept = ctx.saved_tensors
         scale, window = ctx.scaling
         heads, groups = query.shape[1], key.shape[1]
         grad_query, grad_key, grad_value = torch.empty_like(query), torch.zeros_like(key), torch.zeros_like(value)
         biases = ctx.layout.biases(window, query.dtype)
-        for bucket, bias, kept in zip(ctx.layout.buckets, biases, ctx.kept, strict=True):
+        for bucket, bias, kept in zip(ctx.layout.buckets, biases, all_kept, strict=True):
             q, k, v = _queries(query, bucket, groups), _keys(key, bucket), _keys(value, bucket)
             q *= scale
             p = kept if kept is not None else _probabilities(q, k, bias, groups)

@@ -89,7 +89,7 @@ class FastStep:
         targets = torch.from_numpy(layout.target_ids).to(device)
         with autocast(device, self.precision):
             if self.decoder is not None:
-                hidden = lm.model.norm(self.decoder.hidden(ids[0], positions[0], attention)[where])
+                hidden = lm.model.norm(self.decoder.hidden(ids[0], positions[0], attention, where))
             else:
                 states = lm.base_model(input_ids=ids, position_ids=positions, use_cache=False, layout=attention)
                 hidden = states.last_hidden_state[0, where]

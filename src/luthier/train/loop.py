@@ -67,6 +67,8 @@ class Loop:
     def run(self) -> bool:
         """Train; return whether it stopped early."""
         done = self.progress
+        if self.out_of_patience():
+            return True
         if done.step == 0 and self.validation:
             done.base_loss = done.best_loss = self.validate()
             self.meter.base(done.base_loss)
@@ -87,9 +89,7 @@ class Loop:
                 measured["tokens_per_second"] = batch.real_tokens / seconds
                 self.meter.step(done.step, measured, epoch=self.epoch())
 
-                stop = (
-                    self.spec.early_stopping is not None and done.bad_validations >= self.spec.early_stopping.patience
-                )
+                stop = self.out_of_patience()
                 if stop or last or interrupted.is_set() or done.step % self.spec.checkpoint_every == 0:
                     self.save()
                 if interrupted.is_set():
@@ -98,7 +98,12 @@ class Loop:
                     )
                 if stop:
                     return True
-        return self.spec.early_stopping is not None and done.bad_validations >= self.spec.early_stopping.patience
+        return False
+
+    def out_of_patience(self) -> bool:
+        """Return whether the validation loss has not improved for too long."""
+        limit = self.spec.early_stopping
+        return limit is not None and self.progress.bad_validations >= limit.patience
 
     def update(self, batch: Batch) -> dict[str, float]:
         """Do one optimiser step and return what was measured."""

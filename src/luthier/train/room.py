@@ -34,7 +34,11 @@ def run(spec: TrainSpec, given: Prepared, out: Path, emit: Emit, *, seed: int) -
     torch.set_num_threads(spec.threads)
     train = Split(given.split("train"))
     if not len(train):
-        raise DataError("there are no rows to train on", where={"folder": given.folder})
+        raise DataError(
+            "there are no rows to train on",
+            where={"folder": given.folder},
+            hint="`data/card.json` there lists every row left out, with the reason",
+        )
     guards.check_targets(given.target_tokens, given.total_tokens, emit)
 
     torch.manual_seed(seed)

@@ -12,6 +12,9 @@ from luthier.model.fast.blocks import Means, head_norm, linear_add, norm_linears
 from luthier.model.fast.kernels import Kernels
 from luthier.model.fast.linear import Casts, Projection
 
+Turn = tuple[torch.Tensor, torch.Tensor]
+"""Cosine and sine of each position's angles, (N, 1, E)."""
+
 ARCHITECTURES = ("LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM")
 
 
@@ -49,21 +52,25 @@ class FastDecoder:
         self.recompute = lm.is_activation_checkpointing
         self.layers = [_layer(module) for module in lm.model.layers]
 
-    def hidden(self, ids_N: torch.Tensor, positions_N: torch.Tensor, attention: LayoutAttention) -> torch.Tensor:
-        """Return the last hidden states before the final norm, (N, C), fp32."""
+    def hidden(
+        self, ids_N: torch.Tensor, positions_N: torch.Tensor, attention: LayoutAttention, wanted_M: torch.Tensor
+    ) -> torch.Tensor:
+        """Return the last hidden states before the final norm at the wanted positions, (M, C), fp32."""
         x = self.lm.get_input_embeddings()(ids_N)
         cos, sin = self.lm.model.rotary_emb(x[None], positions_N[None])
         half = cos.shape[-1] // 2
         turn = cos[0, :, None, :half], sin[0, :, None, :half]
-        for layer in self.layers:
-            if self.recompute and torch.is_grad_enabled():
-                x = checkpoint(self._run, layer, x, turn, attention, use_reentrant=False)
-            else:
-                x = self._run(layer, x, turn, attention)
-        return x
+        for layer in self.layers[:-1]:
+            x = self._layer(layer, x, turn, attention, None)
+        return self._layer(self.layers[-1], x, turn, attention, wanted_M)
+
+    def _layer(self, *arguments: object) -> torch.Tensor:
+        if self.recompute and torch.is_grad_enabled():
+            return checkpoint(self._run, *arguments, use_reentrant=False)
+        return self._run(*arguments)
 
     def _run(
-        self, layer: Layer, x: torch.Tensor, turn: tuple[torch.Tensor, torch.Tensor], attention: LayoutAttention
+        self, layer: Layer, x: torch.Tensor, turn: Turn, attention: LayoutAttention, wanted: torch.Tensor | None
     ) -> torch.Tensor:
         norm, kernels = layer.before_attention, self.means.kernels
         states = norm_linears(x, norm.gain_C, norm.eps, means=self.means, projections=layer.query_key_value)
@@ -71,10 +78,13 @@ class FastDecoder:
         if layer.query_norm is not None:
             q = head_norm(q, layer.query_norm.gain_C, layer.query_norm.eps, kernels)
             k = head_norm(k, layer.key_norm.gain_C, layer.key_norm.eps, kernels)
-        attended = attention(
-            rotate(q, *turn, kernels), rotate(k, *turn, kernels), v, scale=layer.scale, window=layer.window
-        )
-        x = linear_add(x, attended.flatten(1), means=self.means, projection=layer.out)
+        q, k = rotate(q, *turn, kernels), rotate(k, *turn, kernels)
+        attended = attention(q, k, v, scale=layer.scale, window=layer.window).flatten(1)
+
+        # After the last attention only the positions that predict a target go on.
+        if wanted is not None:
+            x, attended = x[wanted], attended[wanted]
+        x = linear_add(x, attended, means=self.means, projection=layer.out)
 
         norm = layer.before_mlp
         gate, up = norm_linears(x, norm.gain_C, norm.eps, means=self.means, projections=layer.gate_up)

@@ -1,10 +1,13 @@
 """The element-wise pieces of a layer, plain or compiled: one pass over memory instead of five."""
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 
 import torch
 from torch.nn.functional import silu
+
+from luthier.core.settings import cache_dir
 
 
 def rms_norm(x_NC: torch.Tensor, gain_C: torch.Tensor, eps: float, dtype: torch.dtype) -> tuple[torch.Tensor, ...]:
@@ -66,5 +69,6 @@ class Kernels:
 
     @classmethod
     def compiled(cls) -> "Kernels":
-        """Return the same functions through torch.compile, for any number of rows."""
+        """Return the same functions through torch.compile, for any number of rows; what is compiled is kept."""
+        os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_dir() / "compiled"))
         return cls(**{f.name: torch.compile(f.default, dynamic=True) for f in fields(cls)})
