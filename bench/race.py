@@ -120,7 +120,7 @@ def _table(results: list[dict], peak: float) -> list[str]:
             f"{r['tokens_per_s'] / best['tokens_per_s']:.1f}",
             share,
             f"{r['peak_bytes'] / 1e9:.1f} GB",
-            f"{r['start_seconds']:.0f} s",
+            f"{max(r['start_seconds'], 0):.0f} s",
             f"{r['held_out_loss']:.3f}",
         ]
         lines.append("| " + " | ".join(cells) + " |")
