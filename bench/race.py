@@ -93,7 +93,8 @@ def report(results: list[dict], peak: float, options: argparse.Namespace) -> str
         "# The race against TRL",
         "",
         f"SmolLM2-135M, LoRA r 16 on all linear layers, {options.batch} rows a step, {options.steps} steps of which "
-        "the first is not timed; Debian's package descriptions. Real tokens count once per row, pads never.",
+        "the first is not timed; Debian's package descriptions. Real tokens count once per row, pads never. "
+        "Start: what passes before the first step, at least 0, with kernels that an earlier run compiled and cached.",
         "",
         f"Machine: {machine.cpu}, {machine.cores} cores, {platform.system()}; torch {torch.__version__}; fp32 "
         f"matrix-product peak {peak:.0f} GFLOP/s. `make bench` writes this page.",

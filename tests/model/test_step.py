@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from luthier.examples.store import Encoded
+from luthier.model import attention
 from luthier.model.adapters.full import FullSpec
 from luthier.model.adapters.lora import LoraSpec
 from luthier.model.step import FastStep, PlainStep
@@ -95,6 +96,22 @@ def test_compiled_kernels_change_nothing(precision):
     assert compiled == pytest.approx(plain, rel=tolerance)
     for name, grad in grads.items():
         assert float((grad - plain_grads[name]).norm()) <= 10 * tolerance * float(plain_grads[name].norm()) + 1e-6, name
+
+
+@pytest.mark.parametrize("family", ["llama", "gemma3"])
+def test_probabilities_computed_again_are_the_kept_ones(family, monkeypatch):
+    rows = rows_of("tree", 6)
+
+    def measured():
+        return loss_and_gradients(
+            FastStep(with_noise(LoraSpec(r=4).build().attach(tiny_model(family), seed=3))), rows, 6
+        )
+
+    kept_loss, kept, _ = measured()
+    monkeypatch.setattr(attention, "KEPT_KEYS", 0)
+    loss, again, _ = measured()
+    assert loss == kept_loss
+    assert all(torch.allclose(again[name], kept[name], rtol=1e-5, atol=1e-7) for name in kept)
 
 
 def test_packed_rows_do_not_see_each_other():
