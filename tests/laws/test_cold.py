@@ -14,6 +14,7 @@ COLD = (
     "luthier.advise",
     "luthier.jobs",
     "luthier.cli",
+    "luthier.api",
     "luthier.score",
     "luthier.examples",
 )

@@ -9,7 +9,7 @@ from pathlib import Path
 from tests.laws.source import ROOT, SOURCE, at, clean_environment, imports_of, source_files, tree_of
 
 HEAVY = {"torch", "transformers", "peft", "datasets", "accelerate", "trl"}
-COLD_FOLDERS = ("core", "recipe_io", "advise", "jobs", "cli", "score", "examples")
+COLD_FOLDERS = ("core", "recipe_io", "advise", "jobs", "cli", "api", "score", "examples")
 
 
 def test_floors_hold() -> None:

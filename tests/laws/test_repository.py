@@ -68,7 +68,7 @@ def test_locks_pin_every_package_plainly() -> None:
 def test_locks_hold_what_the_package_needs() -> None:
     project = PYPROJECT["project"]
     extras = project["optional-dependencies"]
-    wanted = [*project["dependencies"], *extras["dev"], *extras["bench"]]
+    wanted = [*project["dependencies"], *extras["serve"], *extras["dev"], *extras["bench"]]
     text = (ROOT / "requirements.lock").read_text() + (ROOT / "requirements-bench.lock").read_text()
     locked = {normal(line.split("==")[0]) for line in text.splitlines()}
     names = {normal(re.split(r"[<>=!~\[; ]", line)[0]) for line in wanted}

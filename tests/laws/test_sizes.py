@@ -16,7 +16,7 @@ BLOCKS = ast.If | ast.For | ast.AsyncFor | ast.While | ast.With | ast.AsyncWith 
 CHOICES = ast.If | ast.For | ast.AsyncFor | ast.While | ast.ExceptHandler | ast.match_case
 
 
-def files_of_tests_are_short() -> None:
+def test_files_are_short() -> None:
     lengths = {path: len(path.read_text(encoding="utf-8").splitlines()) for path in source_files()}
     breaches = [
         f"{at(path)} has {lines} lines (at most {FILE_LINES})" for path, lines in lengths.items() if lines > FILE_LINES

@@ -1,7 +1,6 @@
 """Training on tiny models: it learns, resumes bit for bit after SIGKILL, and refuses what is not finite."""
 
 import contextlib
-import json
 import math
 import os
 import random
@@ -9,95 +8,30 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
+from tests.train.made import make_prepared, metrics_of, rows_of, same, spec_of, train, weights_of
 
-from luthier.core.artifacts import Base, Prepared
+from luthier.core.artifacts import Prepared
 from luthier.core.errors import CheckpointError, TrainingError
 from luthier.core.events import Event
-from luthier.examples.example import Example, Message
-from luthier.examples.store import Encoded, write_split
 from luthier.model.adapters.full import FullSpec
 from luthier.model.adapters.lora import LoraSpec
-from luthier.model.tiny import save_tiny
-from luthier.train import checkpoint, guards, room
-from luthier.train.batches import epoch_order, micro_batches, rows_of_step
+from luthier.train import checkpoint, guards
+from luthier.train.batches import Cut, epoch_order, rows_of_step
 from luthier.train.schedule import learning_rate
-from luthier.train.spec import EarlyStopping, TrainSpec
+from luthier.train.spec import EarlyStopping
 
 KILLS = 100 if os.environ.get("LUTHIER_PROOF") else 20
-
-
-def spec_of(**changes) -> TrainSpec:
-    values = {
-        "steps": 24,
-        "batch_size": 4,
-        "micro_batch_tokens": 96,
-        "learning_rate": 5e-2,
-        "precision": "fp32",
-        "gradient_checkpointing": False,
-        "fast_step": True,
-        "compile": False,
-        "threads": 1,
-        "checkpoint_every": 3,
-        "validate_every": 4,
-        "adapter": LoraSpec(r=4, dropout=0.1),
-    }
-    return TrainSpec(**(values | changes))
-
-
-def rows_of(count: int, seed: int):
-    """Rows whose answer follows from their prompt, after a shared instruction."""
-    draw = random.Random(seed)
-    for i in range(count):
-        kind = draw.randrange(3)
-        ids = [*range(20, 44), 60 + kind, draw.randrange(70, 90), 100 + kind, 3]
-        example = Example(messages=(Message(role="assistant", content=f"{kind}"),), file="rows.jsonl", row=i + 1)
-        yield Encoded(ids, [False] * 26 + [True, True], 26), example
 
 
 @pytest.fixture(scope="session")
 def prepared(tmp_path_factory) -> Prepared:
     return make_prepared(tmp_path_factory.mktemp("prepared"))
-
-
-def make_prepared(folder: Path) -> Prepared:
-    base = Base(name="tiny", folder=save_tiny(folder / "base", "llama"), weights_sha256="w")
-    (folder / "examples").mkdir()
-    sizes = {"train": 60, "validation": 12, "test": 12}
-    for seed, (name, count) in enumerate(sizes.items()):
-        write_split(folder / "examples" / f"{name}.arrow", rows_of(count, seed))
-    return Prepared(
-        folder=folder,
-        base=base,
-        format="chat",
-        rows=sizes,
-        target_tokens=120,
-        total_tokens=1680,
-        longest=28,
-        answer_kind="closed",
-        data_sha256="d",
-        context_tokens=256,
-    ).write(folder)
-
-
-def train(spec: TrainSpec, given: Prepared, out: Path, events: list[Event] | None = None):
-    return room.run(spec, given, out, (events if events is not None else []).append, seed=7)
-
-
-def weights_of(out: Path) -> dict[str, torch.Tensor]:
-    return load_file(next((out / "weights").glob("*.safetensors")))
-
-
-def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
-    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
-
-
-def metrics_of(out: Path) -> list[dict]:
-    return [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
 
 
 def test_training_learns_and_reports(prepared, tmp_path):
@@ -179,7 +113,7 @@ import os, sys; sys.path.insert(0, {tests!r})
 from pathlib import Path
 import torch; torch.set_num_threads(1)
 from luthier.core.artifacts import Prepared
-from test_room import spec_of, train
+from made import spec_of, train
 given, spec = Prepared.read(Path({prepared!r})), spec_of()
 for line in sys.stdin:
     out = Path(line.strip())
@@ -260,12 +194,13 @@ def test_not_finite_names_step_and_rows_and_touches_nothing(prepared, tmp_path, 
 
     calls = {"n": 0}
 
-    def poisoned(model, rows):
+    def poisoned(self, model, rows):
         calls["n"] += 1
-        part = model.target_loss(rows)
-        return part if calls["n"] < 12 else type(part)(part.total * math.nan, part.tokens)
+        part = priced(self, model, rows)
+        return part if calls["n"] < 12 else replace(part, loss=part.loss * math.nan)
 
-    monkeypatch.setattr(module, "sft_loss", poisoned)
+    priced = module.SftLoss.__call__
+    monkeypatch.setattr(module.SftLoss, "__call__", poisoned)
     with pytest.raises(TrainingError) as caught:
         train(spec_of(validate_every=100), prepared, tmp_path)
     assert "rows.jsonl:" in caught.value.where["rows"] and int(caught.value.where["step"]) > 1
@@ -298,9 +233,9 @@ def test_data_order_is_a_pure_function():
 
 def test_micro_batches_keep_every_row_within_the_budget():
     rows = [encoded for encoded, _ in rows_of(40, 1)]
-    groups = micro_batches(rows, tokens=64, share=True)
+    groups = Cut(64, share=True)(rows)
     assert sum(len(group) for group in groups) == 40
-    plain = micro_batches(rows, tokens=64, share=False)
+    plain = Cut(64, share=False)(rows)
     assert len(groups) < len(plain)
     assert all(sum(len(row.ids) - 1 for row in group) <= 64 for group in plain)
 

@@ -18,8 +18,9 @@ class DataFacts:
     labels: int
     """Distinct answers of a closed set; 0 where answers are open."""
     mean_tokens: float
-    """Tokens of a row, prompt and answer."""
+    """Tokens of a row, prompt and answer; of a pair both answers."""
     longest_tokens: int
+    """Tokens of the longest row, of a pair with one answer."""
     longest_answer_tokens: int
     complete: bool
     """Whether all rows were looked at, or only the first ones."""

@@ -22,7 +22,7 @@ GPU_FLOP_PER_S = 10e12
 
 def gradient_checkpointing(recipe: Recipe, facts: Facts) -> Advice:
     """Only where the longest row does not fit into memory without it."""
-    room, longest = _room_tokens(recipe, facts), facts.data.longest_tokens
+    room, longest = _room_tokens(recipe, facts), _longest_tokens(recipe, facts)
     value = room < longest
     words = "does not fit" if value else "fits"
     because = f"the longest row ({longest:,} tokens) {words} into memory, which holds about {room:,}"
@@ -31,12 +31,12 @@ def gradient_checkpointing(recipe: Recipe, facts: Facts) -> Advice:
 
 def micro_batch_tokens(recipe: Recipe, facts: Facts) -> Advice:
     """What memory holds, up to what still makes the step faster."""
-    room = _room_tokens(recipe, facts)
+    room, longest = _room_tokens(recipe, facts), _longest_tokens(recipe, facts)
     most = MOST_TOKENS_GPU if facts.machine.accelerator else MOST_TOKENS_CPU
-    value = max(min(room, most), facts.data.longest_tokens)
+    value = max(min(room, most), longest)
     free = f"{facts.machine.available_bytes / 1e9:.1f} GB of free memory hold about {room:,} tokens"
     if value > room:
-        because = f"one row of {facts.data.longest_tokens:,} tokens is the least there is; {free}"
+        because = f"one row of {longest:,} tokens is the least there is; {free}"
     else:
         because = f"{free}; more than {most:,} are no faster" if value == most else free
     return Advice(path="train.micro_batch_tokens", value=value, because=because)
@@ -68,6 +68,11 @@ def compiled(recipe: Recipe, facts: Facts) -> Advice:
 def threads(recipe: Recipe, facts: Facts) -> Advice:
     """One per core."""
     return Advice(path="train.threads", value=facts.machine.cores, because="one per physical core")
+
+
+def _longest_tokens(recipe: Recipe, facts: Facts) -> int:
+    """Return how many tokens of one row are computed together: both answers of a pair."""
+    return facts.data.longest_tokens * (2 if recipe.train.method.takes_pairs else 1)
 
 
 def _room_tokens(recipe: Recipe, facts: Facts) -> int:

@@ -16,6 +16,7 @@ KINDS = {
     "closed": "the answers are a closed set of labels",
     "json": "the answers are JSON objects",
     "free": "the answers are free text",
+    "pair": "the rows are pairs of a better and a worse answer",
     "text": "there is only text, no prompt",
 }
 

@@ -6,6 +6,7 @@ from luthier.advise.facts import Facts
 from luthier.recipe import Advice, Recipe
 
 EPOCHS = 3.0
+PREFERENCE_EPOCHS = 1.0
 FEWEST_UPDATES = 50
 BATCH_SIZES = (32, 16, 8)
 USUAL_BATCH = 16
@@ -14,10 +15,15 @@ CHECKS_PER_RUN = 10
 # Smaller models take, and need, larger steps; an adapter takes ten times what all weights take.
 LEARNING_RATES = ((0.3e9, 5e-4), (1e9, 3e-4), (4e9, 2e-4), (math.inf, 1e-4))
 FULL_SHARE = 0.1
+PREFERENCE_SHARE = 0.1
+"""The loss of preferences has no floor: large steps push both answers down instead of the better one up."""
 
 
 def epochs(recipe: Recipe, facts: Facts) -> Advice:
-    """Three passes: enough for a small set, few enough not to learn it by heart."""
+    """Three passes: enough for a small set, few enough not to learn it by heart; of preferences one."""
+    if recipe.train.method.takes_pairs:
+        because = "usual for preferences, which are learnt by heart sooner than answers"
+        return Advice(path="train.epochs", value=PREFERENCE_EPOCHS, because=because)
     return Advice(path="train.epochs", value=EPOCHS, because="usual: enough to learn, few enough not to learn by heart")
 
 
@@ -35,13 +41,15 @@ def batch_size(recipe: Recipe, facts: Facts) -> Advice:
 
 
 def learning_rate(recipe: Recipe, facts: Facts) -> Advice:
-    """By size of the model, a tenth of it when all weights train."""
+    """By size of the model, a tenth of it when all weights train, and a tenth again for preferences."""
     parameters = facts.model.parameters
     rate = next(rate for limit, rate in LEARNING_RATES if parameters < limit)
-    full = recipe.train.adapter.name == "full"
-    value = float(f"{rate * FULL_SHARE:.0e}") if full else rate
+    full, pairs = recipe.train.adapter.name == "full", recipe.train.method.takes_pairs
+    value = float(f"{rate * (FULL_SHARE if full else 1) * (PREFERENCE_SHARE if pairs else 1):.0e}")
     what = "all weights of a model" if full else "an adapter on a model"
     because = f"usual for {what} of {_size(parameters)} parameters"
+    if pairs:
+        because = f"a tenth of what is {because}: larger steps make both answers less likely"
     return Advice(path="train.learning_rate", value=value, because=because)
 
 

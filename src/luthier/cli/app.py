@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 from typer.exceptions import TyperException
 
-from luthier.cli import about, chat, data, run, runs
+from luthier.cli import about, chat, data, keys, run, runs, serve
 from luthier.cli.tell import say
 
 USAGE_STATUS = 2
@@ -25,6 +25,9 @@ app.command("run")(run.run)
 app.command("evaluate")(run.evaluate)
 app.command("chat")(chat.chat)
 app.add_typer(runs.app, name="runs")
+app.command("serve")(serve.serve)
+app.add_typer(keys.keys, name="keys")
+app.add_typer(keys.deployments, name="deployments")
 app.command("doctor")(about.doctor)
 app.command("show")(about.show)
 app.command("schema")(about.schema)

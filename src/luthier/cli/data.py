@@ -10,7 +10,7 @@ from luthier.cli.options import BaseModel, Files, Json, Set
 from luthier.cli.tell import put, put_json, say
 
 if TYPE_CHECKING:
-    from luthier.data.preview import PreviewRow
+    from luthier.data.preview import Piece, PreviewRow
     from luthier.data.rows import RowIssue
     from luthier.recipe import Recipe
 
@@ -113,8 +113,13 @@ def row_text(row: "PreviewRow | RowIssue", marks: tuple[str, str]) -> str:
     pieces = getattr(row, "pieces", None)
     if pieces is None:
         return f"--- {row}"
-    start, end = marks
-    text = "".join(f"{start}{piece.text}{end}" if piece.target else piece.text for piece in pieces)
     trained = sum(piece.tokens for piece in pieces if piece.target)
     note = ", longer than a row may be" if row.too_long else ""
-    return f"--- {Path(row.file).name}:{row.row}  {row.tokens:,} tokens, {trained:,} trained{note}\n{text}"
+    head = f"--- {Path(row.file).name}:{row.row}  {row.tokens:,} tokens, {trained:,} trained{note}"
+    other = f"\n--- rejected\n{_marked(row.rejected, marks)}" if row.rejected else ""
+    return f"{head}\n{_marked(pieces, marks)}{other}"
+
+
+def _marked(pieces: "tuple[Piece, ...]", marks: tuple[str, str]) -> str:
+    start, end = marks
+    return "".join(f"{start}{piece.text}{end}" if piece.target else piece.text for piece in pieces)

@@ -16,3 +16,6 @@ BaseModel = Annotated[
     str | None, typer.Option("--base-model", metavar="MODEL", help="Whose template and tokens to use.")
 ]
 RecipeFile = Annotated[Path, typer.Argument(metavar="RECIPE", help="The recipe, or a run's plan.yaml.")]
+Home = Annotated[
+    Path | None, typer.Option("--home", metavar="DIR", help="The service's folder (LUTHIER_HOME, else ~/.luthier).")
+]

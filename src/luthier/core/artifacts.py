@@ -9,8 +9,9 @@ from luthier.core.errors import CheckpointError
 from luthier.core.files import write_atomic
 
 FILE = "artifact.json"
-AnswerKind = Literal["closed", "json", "free", "text"]
-"""A closed set of answers, JSON objects, free answers to a prompt, or text without a prompt."""
+AnswerKind = Literal["closed", "json", "free", "pair", "text"]
+"""A closed set of answers, JSON objects, free answers to a prompt, pairs of a better and a worse answer, or text
+without a prompt."""
 
 
 class Artifact(BaseModel):
@@ -101,7 +102,7 @@ class Trained(Artifact):
     best_step: int
     """The step whose weights these are."""
     train_loss: float
-    """Mean loss per target token over the last steps."""
+    """Mean loss per target token, or per pair, over the last steps."""
     validation_loss: float | None = None
     """Validation loss of these weights; None without a validation split."""
     base_validation_loss: float | None = None

@@ -17,7 +17,7 @@ class Event(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     room: str
-    kind: Literal["start", "progress", "metrics", "note", "warning", "done"]
+    kind: Literal["start", "progress", "metrics", "snapshot", "note", "warning", "done"]
     message: str = ""
     data: dict[str, Any] = Field(default_factory=dict)
     time_s: float = Field(default_factory=time.time)

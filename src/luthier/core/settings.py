@@ -14,3 +14,8 @@ def cache_dir() -> Path:
 def runs_dir() -> Path:
     """Return the folder that holds runs without an `--out` (`LUTHIER_RUNS`, else `./runs`)."""
     return Path(os.environ.get("LUTHIER_RUNS") or "runs")
+
+
+def home_dir() -> Path:
+    """Return the folder of the service: its files, jobs, models and keys (`LUTHIER_HOME`, else `~/.luthier`)."""
+    return Path(os.environ.get("LUTHIER_HOME") or Path.home() / ".luthier")

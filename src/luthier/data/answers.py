@@ -12,7 +12,7 @@ class Answers:
     """Counts the different short answers until there are too many to be a closed set."""
 
     def __init__(self) -> None:
-        self._rows = self._prompted = self._objects = self._labelled = 0
+        self._rows = self._prompted = self._objects = self._labelled = self._pairs = 0
         self._short = True
         self._numbers: dict[str, int] = {}
 
@@ -23,6 +23,7 @@ class Answers:
         self._prompted += example.context is not None
         self._objects += parse_object(answer) is not None
         self._labelled += example.label is not None
+        self._pairs += example.rejected is not None
         self._short = self._short and 0 < len(answer) <= MAX_CHARACTERS and "\n" not in answer.strip()
         if example.label is None and (not self._short or len(self._numbers) > MAX_ANSWERS):
             return -1
@@ -30,9 +31,11 @@ class Answers:
 
     @property
     def kind(self) -> AnswerKind:
-        """Closed, JSON, free, or text without a prompt."""
+        """Closed, JSON, free, pairs, or text without a prompt."""
         if not self._prompted:
             return "text"
+        if self._pairs:
+            return "pair"
         if self._labelled == self._rows:
             return "closed"
         if self._objects == self._rows:

@@ -53,7 +53,7 @@ class DataCard(Found):
 def make_card(prepared: Preparing, *, seed: int) -> DataCard:
     """Draw up the card."""
     survey, parts = prepared.survey, prepared.parts
-    tokens, used = survey.ledger.column("tokens"), parts >= 0
+    tokens, longest, used = survey.ledger.column("tokens"), survey.ledger.column("longest"), parts >= 0
     sources = zip(survey.files, survey.hashes, strict=True)
     return DataCard(
         sources=tuple(SourceCard(name=name, sha256=sha256) for name, sha256 in sources),
@@ -63,7 +63,7 @@ def make_card(prepared: Preparing, *, seed: int) -> DataCard:
         rows={name: int(np.sum(parts == part)) for part, name in enumerate(PARTS)},
         total_tokens=int(tokens[parts == 0].sum()),
         target_tokens=int(survey.ledger.column("targets")[parts == 0].sum()),
-        longest=int(tokens[used].max(initial=0)),
+        longest=int(longest[used].max(initial=0)),
         longest_answer=int(survey.ledger.column("answer_tokens")[used].max(initial=0)),
         limit=prepared.limit,
         answer_kind=survey.answers.kind,

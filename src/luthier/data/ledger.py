@@ -27,6 +27,9 @@ class Ledger:
     label: array = field(default_factory=lambda: array("l"))
     """Number of the answer in the closed set, or -1."""
     tokens: array = field(default_factory=lambda: array("L"))
+    """Of both answers, where there is a rejected one."""
+    longest: array = field(default_factory=lambda: array("L"))
+    """Tokens of the prompt with the longer answer."""
     targets: array = field(default_factory=lambda: array("L"))
     answer_tokens: array = field(default_factory=lambda: array("L"))
 

@@ -29,9 +29,9 @@ class Look(Found):
     labels: tuple[str, ...]
     """The closed set of answers, sorted; empty where answers are open."""
     mean_tokens: float | None = None
-    """Tokens of a row on average; None without a tokenizer."""
+    """Tokens of a row on average, of a pair with both answers; None without a tokenizer."""
     longest_tokens: int | None = None
-    """Tokens of the longest row."""
+    """Tokens of the longest row, of a pair with one answer."""
     longest_answer_tokens: int | None = None
     """Tokens of the longest answer, end-of-turn included."""
 
@@ -82,6 +82,7 @@ class _Tokens:
         # A row that the template refuses is reported by the data room.
         if isinstance(encoded, Encoded):
             self.rows += 1
-            self.total += len(encoded.ids)
-            self.longest = max(self.longest, len(encoded.ids))
-            self.longest_answer = max(self.longest_answer, len(encoded.ids) - encoded.prompt_tokens)
+            lengths = [len(answer.ids) for answer in encoded.answers]
+            self.total += sum(lengths)
+            self.longest = max(self.longest, *lengths)
+            self.longest_answer = max(self.longest_answer, max(lengths) - encoded.prompt_tokens)

@@ -88,9 +88,11 @@ def read_row(row: RawRow | RowIssue, shape: Format) -> Example | RowIssue:
 
 
 def encode_row(example: Example, encode: Encode) -> Encoded | RowIssue:
-    """Return the row's tokens, or what the model's template has against it."""
+    """Return the row's tokens, both answers of a pair, or what the model's template has against it."""
+    other = example.with_rejected
     try:
-        return encode(example)
+        encoded = encode(example)
+        return encoded if other is None else replace(encoded, rejected=encode(other))
     except DataError as error:
         reason = ": ".join(filter(None, (error.what, error.why)))
         return RowIssue(example.file, example.row, error.code, reason)

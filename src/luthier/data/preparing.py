@@ -84,7 +84,8 @@ def _split(opened: Opened, survey: Survey, shingler: Shingler, seed: int) -> tup
     join_equal(together, survey.ledger.column("prompt"), max(COMMON_PROMPT, len(signatures) // 20))
     groups = together.roots()
     parts = survey.ledger.column("part").astype(np.int8)
-    _leave_out_leaks(survey, groups, parts)
+    if opened.spec.repeats == "drop":
+        _leave_out_leaks(survey, groups, parts)
     own = np.flatnonzero(parts == TRAIN)
     ledger = survey.ledger
     strata = ledger.column("label") if survey.answers.labels else np.zeros(len(parts), dtype=np.int64)

@@ -35,8 +35,10 @@ class PreviewRow(Found):
     """Its number there."""
     pieces: tuple[Piece, ...]
     """Its tokens in order."""
+    rejected: tuple[Piece, ...] = ()
+    """Those of the rejected answer, after the same prompt; only in data of preferences."""
     tokens: int
-    """How many tokens it has."""
+    """How many tokens it has, with the longer answer."""
     too_long: bool
     """Whether it has more than a row may have."""
 
@@ -56,15 +58,21 @@ def _row(read: Example | RowIssue, template: Template, limit: int) -> PreviewRow
     encoded = encode_row(read, template.encode)
     if isinstance(encoded, RowIssue):
         return encoded
-    tokens = len(encoded.ids)
+    tokens, other = max(len(answer.ids) for answer in encoded.answers), encoded.rejected
     return PreviewRow(
-        file=read.file, row=read.row, pieces=_pieces(encoded, template), tokens=tokens, too_long=tokens > limit
+        file=read.file,
+        row=read.row,
+        pieces=_pieces(encoded, template),
+        rejected=_pieces(other, template, start=other.prompt_tokens) if other else (),
+        tokens=tokens,
+        too_long=tokens > limit,
     )
 
 
-def _pieces(encoded: Encoded, template: Template) -> tuple[Piece, ...]:
+def _pieces(encoded: Encoded, template: Template, *, start: int = 0) -> tuple[Piece, ...]:
     # Whole runs are decoded at once: one character may be several tokens.
-    runs = itertools.groupby(zip(encoded.ids, encoded.targets, strict=True), key=lambda pair: pair[1])
+    tokens = zip(encoded.ids[start:], encoded.targets[start:], strict=True)
+    runs = itertools.groupby(tokens, key=lambda pair: pair[1])
     found = [(target, [token for token, _ in run]) for target, run in runs]
     return tuple(
         Piece(text=template.tokenizer.decode(ids, skip_special_tokens=False), target=target, tokens=len(ids))

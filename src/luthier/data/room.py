@@ -16,6 +16,7 @@ from luthier.core.files import disk_errors, sha256_of_json, write_atomic
 from luthier.data.cache import cache_key, keep, restore
 from luthier.data.card import FILE, DataCard, make_card
 from luthier.data.check import DataCheck
+from luthier.data.formats.preference import Preference
 from luthier.data.opened import PARTS
 from luthier.data.preparing import Preparing, prepare
 from luthier.data.spec import DataSpec
@@ -92,8 +93,9 @@ def _check_usable(prepared: Preparing) -> None:
         hint = "repair them; `luthier data check` lists what is wrong"
         raise DataError("no row can be read", where={"file": files}, why=why, hint=hint)
     if codes["no_target"] == len(survey.lengths):
-        why = "no row has an assistant's turn of weight 1"
-        hint = "give the turns to learn a weight of 1, or leave `weight` out"
+        why, hint = "no row has an assistant's turn of weight 1", "give the turns to learn a weight of 1"
+        if prepared.opened.format.name == Preference.name:
+            why, hint = "both answers of every pair are the same", "give each pair a better and a worse answer"
         raise DataError("there is nothing to train on", where={"file": files}, why=why, hint=hint)
     if codes["too_long"]:
         shortest = min(survey.lengths)

@@ -47,3 +47,5 @@ class DataSpec(Spec):
     """Similarity from which two rows count as near-duplicates and stay in one split (1: equal text only)."""
     unreadable_rows: Literal["stop", "skip"] = "stop"
     """Whether a row that cannot be read stops the run, or is left out and listed in the card."""
+    repeats: Literal["drop", "keep"] = "drop"
+    """Whether a row that says the same as another, or nearly what one of a held-out file says, is left out or kept."""

@@ -65,11 +65,12 @@ class Surveyor:
 
     def _take(self, example: Example, part: int, content: "hashlib._Hash") -> RowIssue | None:
         """Put a row aside, or note why it is left out; return an issue if the template cannot read it."""
-        key = _digest(example.model_dump_json(exclude={"file", "row"}))
+        # Rows without a rejected answer have the keys, and so the splits, that they always had.
+        key = _digest(example.model_dump_json(exclude={"file", "row"} | ({"rejected"} - example.model_fields_set)))
         content.update(key)
         self._note_suspects(example)
         first = self._seen.setdefault(key, (example.file, example.row))
-        if first != (example.file, example.row):
+        if first != (example.file, example.row) and self._opened.spec.repeats == "drop":
             return self._drop(example, "duplicate", f"the same as {first[0]}:{first[1]}")
         # A run that will stop only needs the other unreadable rows, not the tokens.
         if self._stops and self.survey.unreadable:
@@ -81,9 +82,9 @@ class Surveyor:
         return None
 
     def _keep(self, example: Example, encoded: Encoded, part: int, key: bytes) -> None:
-        survey, tokens = self.survey, len(encoded.ids)
+        survey, tokens = self.survey, max(len(answer.ids) for answer in encoded.answers)
         survey.lengths.append(tokens)
-        if not any(encoded.targets):
+        if _says_nothing(encoded):
             self._drop(example, "no_target", "no token of it would be trained")
             return
         cut = tokens > self._limit
@@ -92,7 +93,7 @@ class Surveyor:
             return
         if cut:
             encoded = _cut(encoded, self._limit)
-            if not any(encoded.targets):
+            if _says_nothing(encoded):
                 self._drop(
                     example, "too_long", f"of {tokens:,} tokens, none of the first {self._limit:,} would be trained"
                 )
@@ -109,13 +110,16 @@ class Surveyor:
         ledger.row.append(example.row)
         ledger.key.append(_number(key))
         ledger.prompt.append(
-            _number(_digest(context.model_dump_json(exclude={"file", "row", "label"}))) if context else 0
+            _number(_digest(context.model_dump_json(exclude={"file", "row", "label", "rejected"}))) if context else 0
         )
-        ledger.answer.append(_number(_digest(example.answer)))
+        # Several pairs of one prompt do not contradict each other.
+        ledger.answer.append(0 if example.rejected else _number(_digest(example.answer)))
         ledger.label.append(self.survey.answers.add(example))
-        ledger.tokens.append(len(encoded.ids))
-        ledger.targets.append(sum(encoded.targets))
-        ledger.answer_tokens.append(len(encoded.ids) - encoded.prompt_tokens)
+        lengths = [len(answer.ids) for answer in encoded.answers]
+        ledger.tokens.append(sum(lengths))
+        ledger.longest.append(max(lengths))
+        ledger.targets.append(sum(sum(answer.targets) for answer in encoded.answers))
+        ledger.answer_tokens.append(max(lengths) - encoded.prompt_tokens)
         self._signatures.write(self._shingler.signature(own_text(example)).tobytes())
         self._rows.add(encoded, example)
 
@@ -139,8 +143,14 @@ def learn_shingles(opened: Opened) -> Shingler:
 
 
 def _cut(encoded: Encoded, limit: int) -> Encoded:
-    prompt = min(encoded.prompt_tokens, limit)
-    return Encoded(encoded.ids[:limit], encoded.targets[:limit], prompt, encoded.only_last)
+    prompt, rejected = min(encoded.prompt_tokens, limit), encoded.rejected and _cut(encoded.rejected, limit)
+    return Encoded(encoded.ids[:limit], encoded.targets[:limit], prompt, encoded.only_last, rejected)
+
+
+def _says_nothing(encoded: Encoded) -> bool:
+    """Return whether nothing can be learnt from a row: no token is trained, or both answers are the same."""
+    same = encoded.rejected is not None and encoded.rejected.ids == encoded.ids
+    return same or not all(any(answer.targets) for answer in encoded.answers)
 
 
 def _digest(text: str) -> bytes:
@@ -152,4 +162,5 @@ def _number(digest: bytes) -> int:
 
 
 def _all_text(example: Example) -> str:
-    return "\n".join([message.content for message in example.messages] + [segment.text for segment in example.segments])
+    messages = [*example.messages, *filter(None, [example.rejected])]
+    return "\n".join([message.content for message in messages] + [segment.text for segment in example.segments])

@@ -14,9 +14,9 @@ class Curves:
     """The measurements of a training by step; a series is empty where nothing was measured."""
 
     loss: Series = ()
-    """Mean loss per target token of each logged step, in nats."""
+    """Mean loss per target token, or per pair, of each logged step, in nats."""
     validation_loss: Series = ()
-    """Mean loss per target token of the validation split, in nats."""
+    """Mean loss per target token, or per pair, of the validation split, in nats."""
     learning_rate: Series = ()
     grad_norm: Series = ()
     """L2 norm of the gradients before clipping."""

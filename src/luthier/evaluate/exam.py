@@ -14,7 +14,7 @@ from luthier.examples.example import Example
 from luthier.examples.store import Encoded, Split
 from luthier.model.load import load_tokenizer
 from luthier.model.template import THOUGHT, Template
-from luthier.score.names import MetricName, metrics_for
+from luthier.score.names import FROM_LOSSES, MetricName, metrics_for
 
 MARGIN_TOKENS = 12
 """Room for a sentence around a short answer, when no longest answer is set."""
@@ -28,7 +28,7 @@ class Exam:
     rows: list[Encoded]
     examples: list[Example]
     asked: list[int]
-    """The rows that have a prompt; the others are only priced."""
+    """The rows that a system answers in writing: those with a prompt and one answer; the others are only priced."""
     kind: AnswerKind
     labels: tuple[str, ...]
     max_new_tokens: int
@@ -50,6 +50,11 @@ class Exam:
         if answer and THOUGHT not in answer:
             return answer
         return self.template.text(encoded.ids[encoded.prompt_tokens :])
+
+    def rejected(self, row: int) -> str | None:
+        """The worse answer to a row, where the row is a pair."""
+        encoded = self.rows[row].rejected
+        return None if encoded is None else self.template.text(encoded.ids[encoded.prompt_tokens :])
 
     @cached_property
     def prompts(self) -> list[list[int]]:
@@ -84,15 +89,16 @@ def set_exam(spec: EvaluateSpec, given: Prepared, emit: Emit, *, seed: int) -> E
         _note(emit, f"{len(drawn) - len(rows)} test rows have no token to predict and are left out")
     # A token that begins every text, or the words that begin every answer, are no prompt.
     prompted = [i for i, (row, example) in enumerate(rows) if row.prompt_tokens and example.context is not None]
-    asked = [] if given.answer_kind == "text" else prompted
-    if given.answer_kind != "text" and len(asked) < len(rows):
+    is_asked = given.answer_kind not in ("pair", "text")
+    asked = prompted if is_asked else []
+    if is_asked and len(asked) < len(rows):
         _note(emit, f"{len(rows) - len(asked)} test rows have no prompt: only their perplexity is measured")
     return Exam(
         template=Template(load_tokenizer(given.base.folder)),
         rows=[row for row, _ in rows],
         examples=[example for _, example in rows],
         asked=asked,
-        kind=given.answer_kind if asked else "text",
+        kind=given.answer_kind if asked or not is_asked else "text",
         labels=_labels(given),
         max_new_tokens=_longest_answer(given) if spec.max_new_tokens == "auto" else spec.max_new_tokens,
     )
@@ -129,6 +135,8 @@ def _note(emit: Emit, message: str) -> None:
 
 
 def chosen_metrics(spec: EvaluateSpec, exam: Exam) -> list[MetricName]:
-    """Return the metrics to compute, the primary one first, perplexity last."""
-    asked_for = metrics_for(exam.kind) if spec.metrics == "auto" or not exam.asked else spec.metrics
-    return [*dict.fromkeys(metric for metric in asked_for if metric != "perplexity"), "perplexity"]
+    """Return the metrics to compute, the primary one first; those from losses, perplexity last, are always measured."""
+    usual = metrics_for(exam.kind)
+    asked_for = usual if spec.metrics == "auto" or not exam.asked else spec.metrics
+    answered = dict.fromkeys(metric for metric in asked_for if metric not in FROM_LOSSES)
+    return [*answered, *(metric for metric in usual if metric in FROM_LOSSES)]

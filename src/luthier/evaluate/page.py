@@ -56,7 +56,7 @@ def _interval_charts(report: Report) -> list[tuple[str, Markup]]:
 def _curve_charts(curves: Curves) -> list[tuple[str, list[str], Markup]]:
     """Return (title, names of the lines, chart) for each measurement that has points."""
     wanted: list[tuple[str, list[tuple[str, Series]]]] = [
-        ("Loss per target token", [("training", curves.loss), ("validation", curves.validation_loss)]),
+        ("Loss in nats", [("training", curves.loss), ("validation", curves.validation_loss)]),
         ("Learning rate", [("learning rate", curves.learning_rate)]),
         ("Gradient norm", [("gradient norm", curves.grad_norm)]),
         ("Tokens per second", [("tokens per second", curves.tokens_per_second)]),

@@ -1,7 +1,7 @@
 """Results: from answers and losses to scores, comparisons and samples."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from luthier.core.artifacts import Comparison, SystemResult
@@ -13,9 +13,10 @@ from luthier.model.scoring import RowLoss
 from luthier.score.closed import confusion, label_set, read_labels
 from luthier.score.intervals import estimate
 from luthier.score.metrics import score
-from luthier.score.names import MetricName
+from luthier.score.names import FROM_LOSSES, MetricName
 from luthier.score.paired import compare
 from luthier.score.perplexity import perplexity
+from luthier.score.preference import preference_accuracy
 from luthier.score.scores import Scores
 
 
@@ -26,6 +27,8 @@ class Sitting:
     system: str
     answers: Answers | None
     losses: list[RowLoss] | None = None
+    rejected: list[RowLoss] | None = None
+    """The loss on every row's worse answer, where the rows are pairs and were priced."""
     scores: dict[MetricName, Scores] = field(default_factory=dict)
 
 
@@ -35,12 +38,15 @@ def scored(sitting: Sitting, exam: Exam, metrics: Sequence[MetricName]) -> Sitti
     if sitting.answers is not None:
         for metric in metrics:
             # Whoever picks a label cannot miss the format.
-            if metric == "perplexity" or (metric == "format_followed" and sitting.system.endswith(LABEL_SCORED)):
+            if metric in FROM_LOSSES or (metric == "format_followed" and sitting.system.endswith(LABEL_SCORED)):
                 continue
             scores[metric] = score(metric, sitting.answers.texts, exam.references, exam.labels)
+    if sitting.losses is not None and sitting.rejected is not None:
+        better, worse = ([loss.total for loss in losses] for losses in (sitting.losses, sitting.rejected))
+        scores["preference_accuracy"] = preference_accuracy(better, worse)
     if sitting.losses is not None:
         scores["perplexity"] = perplexity([x.total for x in sitting.losses], [x.tokens for x in sitting.losses])
-    return Sitting(sitting.system, sitting.answers, sitting.losses, scores)
+    return replace(sitting, scores=scores)
 
 
 def system_result(sitting: Sitting, exam: Exam, *, resamples: int, seed: int) -> SystemResult:
@@ -78,7 +84,7 @@ def samples(sittings: Sequence[Sitting], exam: Exam) -> list[Sample]:
             row=f"{Path(example.file).name}:{example.row}",
             prompt=exam.template.tokenizer.decode(exam.rows[row].ids[: exam.rows[row].prompt_tokens]),
             reference=exam.reference(row),
-            answers=_answers(sittings, labels, row, places.get(row)),
+            answers=_answers(sittings, labels, exam, row, places.get(row)),
         )
         for row, example in enumerate(exam.examples)
     ]
@@ -91,20 +97,28 @@ def _labels(sitting: Sitting, exam: Exam) -> list[str | None]:
 
 
 def _answers(
-    sittings: Sequence[Sitting], labels: Mapping[str, list[str | None]], row: int, place: int | None
+    sittings: Sequence[Sitting], labels: Mapping[str, list[str | None]], exam: Exam, row: int, place: int | None
 ) -> dict[str, SampleAnswer]:
     found = {}
     for sitting in sittings:
         scores: dict[str, float] = {}
         for metric, values in sitting.scores.items():
-            at = row if metric == "perplexity" else place
+            at = row if metric in FROM_LOSSES else place
             if at is not None:
                 scores[metric] = float(values.per_row[at])
         if sitting.answers is None or place is None:
-            found[sitting.system] = SampleAnswer(text="", scores=scores)
+            found[sitting.system] = SampleAnswer(text=_likelier(sitting, exam, row), scores=scores)
             continue
         text, stopped = sitting.answers.texts[place], sitting.answers.stopped[place]
         found[sitting.system] = SampleAnswer(
             text=text, scores=scores, stopped=stopped, label=labels[sitting.system][place]
         )
     return found
+
+
+def _likelier(sitting: Sitting, exam: Exam, row: int) -> str:
+    """Return which answer of a pair a system finds the likelier one; nothing where the row is no pair."""
+    worse = exam.rejected(row)
+    if worse is None or not sitting.scores:
+        return ""
+    return exam.reference(row) if sitting.scores["preference_accuracy"].per_row[row] else worse

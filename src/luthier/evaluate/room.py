@@ -23,7 +23,7 @@ from luthier.examples.store import Split
 from luthier.model.adapter import load_tuned, merge
 from luthier.model.load import context_length, load_model
 from luthier.model.quick import quicken
-from luthier.model.scoring import row_losses
+from luthier.model.scoring import RowLoss, row_losses
 
 BASELINES = {"zero-shot": zero_shot.requests, "few-shot": few_shot.requests}
 PRICED: BaselineName = "zero-shot"
@@ -69,7 +69,7 @@ class _Desk:
     def __init__(self, spec: EvaluateSpec, given: Trained, exam: Exam, emit: Emit, seed: int) -> None:
         self.spec, self.given, self.exam, self.emit, self.seed = spec, given, exam, emit, seed
         per_system = (1 + bool(exam.labels)) * len(exam.asked)
-        priced = (1 + (PRICED in spec.baselines)) * len(exam.rows)
+        priced = (1 + (PRICED in spec.baselines)) * sum(len(row.answers) for row in exam.rows)
         self._total = per_system * (len(spec.baselines) + 1) + priced
         self._done = 0
 
@@ -128,14 +128,20 @@ class _Desk:
 
     def _sit(self, model: torch.nn.Module, system: str, prompts: list[list[int]], *, priced: bool) -> list[Sitting]:
         exam = self.exam
-        losses = row_losses(model, exam.rows, progress=self._hear(system, "perplexity")) if priced else None
+        losses, rejected = self._price(model, system) if priced else (None, None)
         if not prompts:
-            return [Sitting(system, None, losses)] if priced else []
+            return [Sitting(system, None, losses, rejected)] if priced else []
         sittings = [Sitting(system, written_answers(model, exam, prompts, self._hear(system, "answers")), losses)]
         if exam.labels:
             name = system + LABEL_SCORED
             sittings.append(Sitting(name, chosen_answers(model, exam, prompts, self._hear(name, "labels"))))
         return sittings
+
+    def _price(self, model: torch.nn.Module, system: str) -> tuple[list[RowLoss], list[RowLoss] | None]:
+        """Return the loss of each row and, where the rows are pairs, of each row's worse answer."""
+        rows, rejected = self.exam.rows, [row.rejected for row in self.exam.rows if row.rejected]
+        losses = row_losses(model, [*rows, *rejected], progress=self._hear(system, "likelihoods"))
+        return losses[: len(rows)], losses[len(rows) :] or None
 
     def _hear(self, system: str, task: str) -> Progress:
         """Return what turns finished rows into progress events, counted over the whole evaluation."""

@@ -29,13 +29,19 @@ def metric_names(report: Report) -> list[str]:
 
 
 def table_rows(report: Report) -> list[TableRow]:
-    """Return one row per system: metrics with intervals, prompt tokens, latency, and how many answers stop."""
+    """Return one row per system: metrics with intervals and, where any wrote answers, their cost and how many stop."""
     metrics = metric_names(report)
-    return [TableRow(system.name, _cells(system, metrics), system.name.startswith(TUNED)) for system in report.systems]
+    wrote = any(system.prompt_tokens for system in report.systems)
+    return [
+        TableRow(system.name, _cells(system, metrics, wrote=wrote), system.name.startswith(TUNED))
+        for system in report.systems
+    ]
 
 
-def _cells(system: SystemResult, metrics: Sequence[str]) -> dict[str, str]:
+def _cells(system: SystemResult, metrics: Sequence[str], *, wrote: bool) -> dict[str, str]:
     cells = {TITLES[name]: _metric_cell(system, name) for name in metrics}
+    if not wrote:
+        return cells
     return cells | {
         "prompt tokens": f"{system.prompt_tokens:,.0f}",
         "s/answer": f"{system.latency_s:.3g}",

@@ -40,6 +40,8 @@ class Example(BaseModel):
     segments: tuple[Segment, ...] = ()
     label: str | None = None
     """The answer, where the data names it as a label of a closed set."""
+    rejected: Message | None = None
+    """An answer that is liked less than the last message; only in data of preferences."""
     file: str = ""
     row: int = Field(0, ge=0)
     """Row number in `file` as a person counts: the line for JSONL, the record otherwise, from 1."""
@@ -48,6 +50,8 @@ class Example(BaseModel):
     def _one_shape(self) -> Self:
         if bool(self.messages) == bool(self.segments):
             raise ValueError("an example has either messages or segments")
+        if self.rejected and not self.messages:
+            raise ValueError("only a conversation has a rejected answer")
         return self
 
     @property
@@ -59,10 +63,17 @@ class Example(BaseModel):
         return trained[-1] if trained else ""
 
     @property
+    def with_rejected(self) -> "Example | None":
+        """The conversation with the rejected answer as its last message, or None where there is none."""
+        if self.rejected is None:
+            return None
+        return self.model_copy(update={"messages": (*self.messages[:-1], self.rejected), "rejected": None})
+
+    @property
     def context(self) -> "Example | None":
         """The example up to its last trained turn, or None where nothing precedes it or nothing is trained."""
         if self.segments:
             before = self.segments[: next((i for i, s in enumerate(self.segments) if s.target), 0)]
             return self.model_copy(update={"segments": before}) if before else None
         last = max((i for i, m in enumerate(self.messages) if m.role == "assistant" and m.weight), default=0)
-        return self.model_copy(update={"messages": self.messages[:last]}) if last else None
+        return self.model_copy(update={"messages": self.messages[:last], "rejected": None}) if last else None

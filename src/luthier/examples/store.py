@@ -18,8 +18,13 @@ SCHEMA = pa.schema(
         ("targets", pa.list_(pa.bool_())),
         ("prompt_tokens", pa.int32()),
         ("example", pa.string()),
+        ("rejected_ids", pa.list_(pa.int32())),
+        ("rejected_targets", pa.list_(pa.bool_())),
     ]
 )
+
+
+_NONE_REJECTED: dict[str, list[int]] = {"rejected_ids": [], "rejected_targets": []}
 
 
 @dataclass(frozen=True)
@@ -32,6 +37,15 @@ class Encoded:
     """How many leading ids a request would send before the last answer."""
     only_last: bool = False
     """Earlier answers are rendered differently as history, so only the last one could be trained."""
+    rejected: "Encoded | None" = None
+    """The same prompt with the answer that is liked less; only in data of preferences."""
+    reference: float | None = None
+    """By how many nats the untuned model finds the answer likelier than the rejected one; known in training only."""
+
+    @property
+    def answers(self) -> tuple["Encoded", ...]:
+        """The row itself, and with it the rejected answer where there is one."""
+        return (self,) if self.rejected is None else (self, self.rejected)
 
 
 class SplitWriter:
@@ -45,7 +59,10 @@ class SplitWriter:
     def add(self, encoded: Encoded, example: Example) -> None:
         """Append one row."""
         row = {"ids": encoded.ids, "targets": encoded.targets, "prompt_tokens": encoded.prompt_tokens}
-        self._rows.append(row | {"example": example.model_dump_json(exclude_defaults=True)})
+        row |= {"example": example.model_dump_json(exclude_defaults=True)}
+        rejected = encoded.rejected
+        row |= {"rejected_ids": rejected.ids, "rejected_targets": rejected.targets} if rejected else _NONE_REJECTED
+        self._rows.append(row)
         if len(self._rows) >= ROWS_PER_BATCH:
             self._flush()
 
@@ -86,10 +103,10 @@ class Split:
 
     def encoded(self, index: int) -> Encoded:
         """Return the tokens of one row."""
-        column = self._table.column
-        return Encoded(
-            column("ids")[index].as_py(), column("targets")[index].as_py(), column("prompt_tokens")[index].as_py()
-        )
+        row = {name: self._table.column(name)[index].as_py() for name in self._table.column_names if name != "example"}
+        prompt, ids = row["prompt_tokens"], row.get("rejected_ids")
+        rejected = Encoded(ids, row["rejected_targets"], prompt) if ids else None
+        return Encoded(row["ids"], row["targets"], prompt, rejected=rejected)
 
     def example(self, index: int) -> Example:
         """Return one row as the example it was made from."""

@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 from luthier.core.events import Emit
 from luthier.core.yaml import Where, write_yaml
-from luthier.jobs.plan import leaves, value_at, written_paths
+from luthier.jobs.plan import leaves, replaced, value_at, written_paths
 from luthier.jobs.prepare import settle
 from luthier.jobs.rooms import Rooms, real_rooms
 from luthier.recipe import Plan, Recipe
+from luthier.train.spec import method_for
 
 if TYPE_CHECKING:
     from luthier.data.check import DataCheck
@@ -34,6 +35,7 @@ SHOWN = (
     "data.split.validation",
     "data.split.test",
     "train.method.name",
+    "train.method.beta",
     "train.adapter.name",
     "train.adapter.r",
     "train.epochs",
@@ -49,6 +51,7 @@ COMMENTS = {
     "data.path": "counted from this file's folder",
     "data.split.validation": "share of rows that watch training",
     "data.split.test": "share of rows that measure the result; training never sees them",
+    "train.method.beta": "larger stays nearer to the base model",
     "train.adapter.name": "or full: all weights",
     "train.adapter.r": "rank of the update; more can hold more",
     "train.epochs": "passes over the rows; or `steps`",
@@ -75,7 +78,7 @@ def preview_data(recipe: Recipe, emit: Emit, *, rows: int) -> "list[PreviewRow |
 
 def first_recipe(recipe: Recipe, out: Path, emit: Emit, *, rooms: Rooms | None = None) -> str:
     """Return the text of a commented recipe with the values that suit the data, the model and this machine."""
-    doors = rooms or real_rooms()
+    doors, recipe = rooms or real_rooms(), _with_fitting_method(recipe)
     base = doors.base(recipe.base_model, emit)
     plan = settle(recipe, base, doors, emit)
     shown = _shown(recipe, plan)
@@ -89,6 +92,15 @@ def first_recipe(recipe: Recipe, out: Path, emit: Emit, *, rooms: Rooms | None =
     text = write_yaml(value, _comments(plan, shown))
     data = " ".join(_names(value["data"]["path"]))
     return HEAD.format(base=base.title, data=data, recipe=out.name, seen=_seen(plan)) + text
+
+
+def _with_fitting_method(recipe: Recipe) -> Recipe:
+    """Return the recipe with the method that takes its rows, unless it names one."""
+    from luthier.data.opened import open_data
+
+    if any(path.startswith("train.method.") for path in written_paths(recipe)):
+        return recipe
+    return replaced(recipe, "train.method", method_for(open_data(recipe.data).format.name))
 
 
 def _shown(recipe: Recipe, plan: Plan) -> list[str]:

@@ -10,6 +10,7 @@ from luthier.jobs.plan import as_plan, open_fields, plan_yaml, resolve
 from luthier.jobs.rooms import Rooms
 from luthier.recipe import Plan, Recipe
 from luthier.recipe_io.read import check_recipe, load_recipe, recipe_yaml
+from luthier.train.spec import check_data
 
 
 def prepare(recipe: Recipe, folder: RunFolder, rooms: Rooms, emit: Emit) -> tuple[Plan, Base]:
@@ -42,8 +43,11 @@ def check_sources(recipe: Recipe) -> None:
 def settle(recipe: Recipe, base: Base, rooms: Rooms, emit: Emit) -> Plan:
     """Resolve what is open; data, model and machine are looked at only where something is."""
     if not open_fields(recipe):
+        check_data(recipe.train.method, recipe.data.format)
         return as_plan(recipe, {})
-    plan = resolve(recipe, rooms.facts(recipe, base, emit))
+    facts = rooms.facts(recipe, base, emit)
+    check_data(recipe.train.method, facts.data.format)
+    plan = resolve(recipe, facts)
     said = {reason.path: reason.because for reason in plan.reasons if reason.source == "resolved"}
     emit(Event(room="plan", kind="done", message=f"{len(said)} values resolved, each with its reason", data=said))
     return plan

@@ -46,8 +46,8 @@ def hardware() -> Hardware:
     dtype, because = fast_dtype()
     total, available = _memory(device)
     return Hardware(
-        cpu=_cpu_name(),
-        cores=_cores(),
+        cpu=cpu_name(),
+        cores=physical_cores(),
         memory_bytes=total,
         available_bytes=available,
         accelerator=_accelerator(device),
@@ -102,7 +102,8 @@ def _container_limit() -> int | None:
     return None
 
 
-def _cores() -> int:
+def physical_cores() -> int:
+    """Return the physical cores this process may use; more threads only wait for each other."""
     process = psutil.Process()
     allowed = len(process.cpu_affinity()) if hasattr(process, "cpu_affinity") else psutil.cpu_count()
     physical = psutil.cpu_count(logical=False) or allowed
@@ -113,7 +114,8 @@ def _accelerator(device: torch.device) -> str | None:
     return {"cuda": lambda: torch.cuda.get_device_name(), "mps": lambda: "Apple MPS"}.get(device.type, lambda: None)()
 
 
-def _cpu_name() -> str:
+def cpu_name() -> str:
+    """Return what this machine's processor is called."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.exists() else []
     names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]

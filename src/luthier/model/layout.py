@@ -57,6 +57,8 @@ class Layout:
     """Positions whose hidden state predicts a target; a shared one may stand several times, int64 (M,)."""
     target_ids: np.ndarray
     """The tokens to predict, int64 (M,)."""
+    order: tuple[int, ...]
+    """The rows, by their places as given, in the order in which their targets follow each other."""
     rows: int
     real_tokens: int
     """Tokens of all rows, each counted once per row."""
@@ -94,6 +96,7 @@ def build_layout(rows: Sequence[Encoded], *, share: bool = True) -> Layout:
         tiles=tuple(_tiles(builder.runs)),
         hidden_index=np.concatenate(hidden),
         target_ids=np.concatenate(targets),
+        order=tuple(order),
         rows=len(rows),
         real_tokens=sum(len(row.ids) for row in rows),
     )

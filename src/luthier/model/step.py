@@ -1,7 +1,7 @@
 """The two ways to compute the loss of rows: plainly, and with nothing computed twice. Both give the same numbers."""
 
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -13,7 +13,7 @@ from luthier.model.adapter import causal_lm
 from luthier.model.attention import NAME, LayoutAttention
 from luthier.model.fast.decoder import FastDecoder, why_not
 from luthier.model.head import Head
-from luthier.model.layout import build_layout
+from luthier.model.layout import Layout, build_layout
 
 Precision = Literal["fp32", "bf16", "fp16"]
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -27,13 +27,21 @@ class TargetLoss:
 
     total: torch.Tensor
     tokens: int
+    correct: torch.Tensor
+    """How many of them the model finds likelier than any other token."""
 
 
 class StepModel(Protocol):
     """A model that can price rows; methods build their loss on it."""
 
+    model: torch.nn.Module
+
     def target_loss(self, rows: Sequence[Encoded]) -> TargetLoss:
         """Return the summed loss of the rows' target tokens, with gradients."""
+        ...
+
+    def row_logprobs(self, rows: Sequence[Encoded]) -> torch.Tensor:
+        """Return each row's log-probability in nats, summed over its target tokens, fp32 (R,), with gradients."""
         ...
 
 
@@ -46,6 +54,19 @@ class PlainStep:
 
     def target_loss(self, rows: Sequence[Encoded]) -> TargetLoss:
         """Return the summed loss of the rows' target tokens, with gradients."""
+        logits, labels = self._logits(rows)
+        loss = cross_entropy(logits.float().flatten(0, 1), labels.flatten(), reduction="sum")
+        correct = (logits.argmax(-1) == labels).sum()
+        return TargetLoss(loss, int((labels != -100).sum()), correct)
+
+    def row_logprobs(self, rows: Sequence[Encoded]) -> torch.Tensor:
+        """Return each row's log-probability in nats, summed over its target tokens, fp32 (R,), with gradients."""
+        logits, labels = self._logits(rows)
+        losses = cross_entropy(logits.float().flatten(0, 1), labels.flatten(), reduction="none")
+        return -losses.view(labels.shape).sum(1)
+
+    def _logits(self, rows: Sequence[Encoded]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the logits of every position but the last, and the token to predict there or -100."""
         device = next(self.model.parameters()).device
         longest = max(len(row.ids) for row in rows)
         ids = torch.zeros(len(rows), longest, dtype=torch.long)
@@ -58,9 +79,7 @@ class PlainStep:
 
         with autocast(device, self.precision):
             logits = self.model(input_ids=ids.to(device), attention_mask=seen.to(device), use_cache=False).logits
-        labels = labels[:, 1:].to(device)
-        loss = cross_entropy(logits[:, :-1].float().flatten(0, 1), labels.flatten(), reduction="sum")
-        return TargetLoss(loss, int((labels != -100).sum()))
+        return logits[:, :-1], labels[:, 1:].to(device)
 
 
 class FastStep:
@@ -79,9 +98,22 @@ class FastStep:
 
     def target_loss(self, rows: Sequence[Encoded]) -> TargetLoss:
         """Return the summed loss of the rows' target tokens, with gradients."""
+        layout = build_layout(rows, share=self.share)
+        loss, correct = self.head.cross_entropy(*self._hidden(layout))
+        return TargetLoss(loss, len(layout.target_ids), correct)
+
+    def row_logprobs(self, rows: Sequence[Encoded]) -> torch.Tensor:
+        """Return each row's log-probability in nats, summed over its target tokens, fp32 (R,), with gradients."""
+        layout = build_layout(rows, share=self.share)
+        counts = [sum(rows[i].targets[1:]) for i in layout.order]
+        parts = self.head.logprobs(*self._hidden(layout)).split(counts)
+        sums = {i: part.sum() for i, part in zip(layout.order, parts, strict=True)}
+        return torch.stack([sums[i] for i in range(len(rows))])
+
+    def _hidden(self, layout: Layout) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the hidden states that predict the targets, (M, C), and the targets, (M,)."""
         lm = causal_lm(self.model)
         device = next(lm.parameters()).device
-        layout = build_layout(rows, share=self.share)
         attention = LayoutAttention(layout, device)
         ids, positions = (torch.from_numpy(array).to(device)[None] for array in (layout.ids, layout.positions))
 
@@ -93,8 +125,19 @@ class FastStep:
             else:
                 states = lm.base_model(input_ids=ids, position_ids=positions, use_cache=False, layout=attention)
                 hidden = states.last_hidden_state[0, where]
-        loss = self.head.cross_entropy(hidden, targets)
-        return TargetLoss(loss, len(layout.target_ids))
+        return hidden, targets
+
+
+@contextmanager
+def at_rest(model: torch.nn.Module) -> Iterator[None]:
+    """Put a model into eval mode for a while: no dropout, and nothing drawn from the random state."""
+    awake = [module for module in model.modules() if module.training]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module in awake:
+            module.training = True
 
 
 def why_plain(model: torch.nn.Module) -> str | None:

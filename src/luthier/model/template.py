@@ -6,7 +6,7 @@ trained on its end-of-turn never stops.
 
 import functools
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from luthier.examples.example import Example, Message
 from luthier.examples.store import Encoded
 from luthier.model.checks import read_json
 from luthier.model.messages import PLAIN_TEMPLATE, RENDER_ERRORS, TemplateError, Wording
+from luthier.model.render import Page
 
 PROBE_QUESTION, PROBE_ANSWER = "probe question", "probe answer"
 THINK, THOUGHT = "<think>", "</think>"
@@ -60,8 +61,10 @@ class Turn:
 class Template:
     """A model's chat template with its tokenizer; models without one get a plain built-in text."""
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, render: Callable[[Page], str] | None = None) -> None:
         self.tokenizer = tokenizer
+        self._elsewhere = render
+        """Renders outside this process, for conversations of strangers; the bytes are the same."""
         self.has_chat = bool(tokenizer.chat_template)
         self.source: str | dict[str, str] = tokenizer.chat_template or PLAIN_TEMPLATE
         """The template's text; several by name where the model has several."""
@@ -110,6 +113,11 @@ class Template:
         if not self._thinks or not (THINK in self._answer_start or text.lstrip().startswith(THINK)):
             return text
         return text.rpartition(THOUGHT)[2].lstrip("\n") if THOUGHT in text else ""
+
+    @property
+    def opens_thought(self) -> bool | None:
+        """Whether a request's prompt already begins a thought; None for a model that does not think aloud."""
+        return THINK in self._answer_start if self._thinks else None
 
     @functools.cached_property
     def stop_ids(self) -> frozenset[int]:
@@ -188,11 +196,14 @@ class Template:
     def _render(
         self, messages: Sequence[Message], tools: Sequence[dict[str, Any]] = (), *, answer_next: bool = True
     ) -> str:
-        worded = self._wording.messages(messages, tools)
+        worded, offered = self._wording.messages(messages, tools), self._wording.tools(tools)
         try:
+            if self._elsewhere:
+                source = self.tokenizer.get_chat_template(self._chosen, offered)
+                return self._elsewhere(Page(source, worded, offered, answer_next, self.tokenizer.special_tokens_map))
             return self.tokenizer.apply_chat_template(
                 worded,
-                tools=self._wording.tools(tools),
+                tools=offered,
                 chat_template=self._chosen,
                 add_generation_prompt=answer_next,
                 tokenize=False,

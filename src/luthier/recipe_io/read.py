@@ -19,8 +19,8 @@ SHORT_FORMS: tuple[tuple[Where, str], ...] = (
     (("train", "method"), "name"),
     (("train", "adapter"), "name"),
 )
-# Options of an adapter without its name mean the default adapter.
-DEFAULT_ADAPTER = "lora"
+# Options of a method or an adapter without its name mean the default one.
+DEFAULT_NAMES = {"method": "sft", "adapter": "lora"}
 
 TWO_LENGTHS = Problem(
     ("train", "steps"),
@@ -94,9 +94,10 @@ def _long_forms(value: dict[str, Any]) -> dict[str, Any]:
         if parent is not None and isinstance(parent.get(path[-1]), str | list):
             parent[path[-1]] = {key: parent[path[-1]]}
     train = value.get("train")
-    adapter = train.get("adapter") if isinstance(train, dict) else None
-    if isinstance(adapter, dict):
-        adapter.setdefault("name", DEFAULT_ADAPTER)
+    for part, name in DEFAULT_NAMES.items():
+        block = train.get(part) if isinstance(train, dict) else None
+        if isinstance(block, dict):
+            block.setdefault("name", name)
     if isinstance(value.get("export"), str):
         value["export"] = [value["export"]]
     return value

@@ -1,6 +1,6 @@
 """The names of the metrics, which of them suit which kind of answer, and which way is better."""
 
-from typing import Literal
+from typing import Literal, get_args
 
 from luthier.core.artifacts import AnswerKind
 
@@ -18,8 +18,14 @@ AnswerMetric = Literal[
 ]
 """Metrics of an answer against its reference: 0 to 1, but `chrf` and `bleu` 0 to 100, as they are published."""
 
-MetricName = Literal[AnswerMetric, "perplexity"]
-"""All metrics; perplexity (1 and up) is the one that comes from losses, not from answers."""
+LossMetric = Literal["preference_accuracy", "perplexity"]
+"""Metrics that come from losses, not from answers: the share of pairs whose better answer is the likelier one (0 to 1),
+and perplexity (1 and up)."""
+
+MetricName = Literal[AnswerMetric, LossMetric]
+"""All metrics."""
+
+FROM_LOSSES: tuple[MetricName, ...] = get_args(LossMetric)
 
 TITLES: dict[str, str] = {
     "accuracy": "accuracy",
@@ -32,14 +38,16 @@ TITLES: dict[str, str] = {
     "bleu": "BLEU",
     "json_valid": "valid JSON",
     "field_f1": "field-F1",
+    "preference_accuracy": "preference accuracy",
     "perplexity": "perplexity",
 }
 """What reports call each metric."""
 
-_BY_KIND: dict[AnswerKind, tuple[AnswerMetric, ...]] = {
+_BY_KIND: dict[AnswerKind, tuple[MetricName, ...]] = {
     "closed": ("accuracy", "macro_f1", "format_followed"),
     "json": ("field_f1", "json_valid", "exact_match"),
     "free": ("rouge_l", "token_f1", "exact_match", "chrf", "bleu"),
+    "pair": ("preference_accuracy",),
     "text": (),
 }
 
@@ -56,4 +64,4 @@ def lower_is_better(metric: str) -> bool:
 
 def is_proportion(metric: str) -> bool:
     """Tell whether a row scores either 0 or 1, so that the value is a share of rows."""
-    return metric in ("accuracy", "format_followed", "exact_match", "json_valid")
+    return metric in ("accuracy", "format_followed", "exact_match", "json_valid", "preference_accuracy")

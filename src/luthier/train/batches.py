@@ -1,13 +1,17 @@
-"""Which rows a step trains, and how a batch is cut into micro-batches."""
+"""Which rows a step trains, which ones watch it, and how they are cut into micro-batches."""
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
-from luthier.examples.store import Encoded, Split
+from luthier.examples.store import Encoded
 from luthier.model.layout import input_length
+
+WATCHED_ROWS = 256
+"""Validation rows priced at most while training, so that watching stays cheap beside it."""
 
 
 @dataclass(frozen=True)
@@ -17,9 +21,8 @@ class Batch:
     step: int
     rows: list[int]
     micro_batches: list[list[Encoded]]
-    target_tokens: int
     real_tokens: int
-    """Tokens of all rows, each counted once per row; pads and repeats never."""
+    """Tokens of all rows, each counted once per row and answer; pads and repeats never."""
 
 
 def epoch_order(rows: int, *, seed: int, epoch: int) -> np.ndarray:
@@ -35,25 +38,52 @@ def rows_of_step(step: int, *, rows: int, batch_size: int, seed: int) -> list[in
     return [int(orders[i // rows][i % rows]) for i in range(first, first + batch_size)]
 
 
-def micro_batches(rows: Sequence[Encoded], *, tokens: int, share: bool) -> list[list[Encoded]]:
-    """Cut rows into groups that compute at most `tokens` tokens (a longer row stands alone).
+class Rows(Protocol):
+    """Tokenised rows by number."""
 
-    With `share`, rows that begin alike are neighbours, and a prefix counts once per group.
-    """
-    ordered = sorted(rows, key=lambda row: row.ids) if share else sorted(rows, key=lambda row: len(row.ids))
-    groups: list[list[Encoded]] = []
-    used = 0
-    for row in ordered:
-        length = input_length(row)
-        shared = _common(groups[-1][-1].ids, row.ids) if groups and share else 0
-        cost = max(length - shared, 1)
-        if groups and used + cost <= tokens:
-            groups[-1].append(row)
-            used += cost
-        else:
-            groups.append([row])
-            used = length
-    return groups
+    def __len__(self) -> int:
+        """Return how many there are."""
+        ...
+
+    def encoded(self, index: int, /) -> Encoded:
+        """Return the tokens of one row."""
+        ...
+
+
+@dataclass(frozen=True)
+class Cut:
+    """How rows are cut into micro-batches."""
+
+    tokens: int
+    """The most that are computed at once; a longer row stands alone."""
+    share: bool
+    """Rows that begin alike are neighbours, and a prefix counts once per micro-batch."""
+
+    def __call__(self, rows: Sequence[Encoded]) -> list[list[Encoded]]:
+        """Return the micro-batches."""
+        return [[rows[i] for i in places] for places in self.places(rows)]
+
+    def places(self, rows: Sequence[Encoded]) -> list[list[int]]:
+        """Return the micro-batches as places in `rows`; the two answers of a pair stay together."""
+        order = sorted(range(len(rows)), key=lambda i: rows[i].ids if self.share else len(rows[i].ids))
+        groups: list[list[int]] = []
+        used = 0
+        for i in order:
+            length = self._length(rows[i])
+            shared = _common(rows[groups[-1][-1]].ids, rows[i].ids) if groups and self.share else 0
+            cost = max(length - shared, 1)
+            if groups and used + cost <= self.tokens:
+                groups[-1].append(i)
+                used += cost
+            else:
+                groups.append([i])
+                used = length
+        return groups
+
+    def _length(self, row: Encoded) -> int:
+        total = sum(input_length(answer) for answer in row.answers)
+        shared = _common(row.ids, row.rejected.ids) if row.rejected and self.share else 0
+        return max(total - shared, 1)
 
 
 def _common(a: list[int], b: list[int]) -> int:
@@ -63,20 +93,18 @@ def _common(a: list[int], b: list[int]) -> int:
 class Batches:
     """The batches of a run; the next one is prepared while the present one trains."""
 
-    def __init__(self, split: Split, *, batch_size: int, micro_batch_tokens: int, share: bool, seed: int) -> None:
-        self.split = split
-        self.batch_size = min(batch_size, len(split))
-        self.micro_batch_tokens = micro_batch_tokens
-        self.share = share
+    def __init__(self, rows: Rows, cut: Cut, *, batch_size: int, seed: int) -> None:
+        self.rows = rows
+        self.cut = cut
+        self.batch_size = min(batch_size, len(rows))
         self.seed = seed
 
     def batch(self, step: int) -> Batch:
         """Return the batch of a step, whatever was asked before."""
-        numbers = rows_of_step(step, rows=len(self.split), batch_size=self.batch_size, seed=self.seed)
-        rows = [self.split.encoded(i) for i in numbers]
-        groups = micro_batches(rows, tokens=self.micro_batch_tokens, share=self.share)
-        targets = sum(sum(row.targets[1:]) for row in rows)
-        return Batch(step, numbers, groups, targets, sum(len(row.ids) for row in rows))
+        numbers = rows_of_step(step, rows=len(self.rows), batch_size=self.batch_size, seed=self.seed)
+        rows = [self.rows.encoded(i) for i in numbers]
+        real_tokens = sum(len(answer.ids) for row in rows for answer in row.answers)
+        return Batch(step, numbers, self.cut(rows), real_tokens)
 
     def between(self, first: int, last: int) -> Iterator[Batch]:
         """Yield the batches of steps [first, last)."""
@@ -86,3 +114,25 @@ class Batches:
                 batch = following.result()
                 following = pool.submit(self.batch, step + 1) if step + 1 < last else None
                 yield batch
+
+
+class Watch:
+    """The validation rows in micro-batches: the first ones are priced often, all of them now and then."""
+
+    def __init__(self, rows: Rows, cut: Cut) -> None:
+        self.rows = rows
+        self.cut = cut
+        self.first = self._groups(0)
+
+    def __bool__(self) -> bool:
+        """Return whether there are any."""
+        return bool(self.first)
+
+    def rest(self) -> Iterator[list[Encoded]]:
+        """Yield the micro-batches after the first ones, read from disk as they come."""
+        for start in range(WATCHED_ROWS, len(self.rows), WATCHED_ROWS):
+            yield from self._groups(start)
+
+    def _groups(self, start: int) -> list[list[Encoded]]:
+        last = min(start + WATCHED_ROWS, len(self.rows))
+        return self.cut([self.rows.encoded(i) for i in range(start, last)])

@@ -10,7 +10,8 @@ from luthier.core.events import Emit, Event
 from luthier.core.files import sha256_of_json
 from luthier.examples.store import Encoded
 from luthier.model.adapter import causal_lm
-from luthier.model.step import PlainStep, Precision, StepModel
+from luthier.model.step import PlainStep, Precision, StepModel, at_rest
+from luthier.train.methods.method import Method
 
 FEW_TARGETS = 0.005
 """A smaller share of target tokens is hardly ever meant."""
@@ -78,6 +79,17 @@ def check_first_loss(
     if ours.tokens != base.tokens or abs(ours_mean - base_mean) > TOLERANCE[precision] * max(abs(base_mean), 1.0):
         return f"first loss {ours_mean:.6f}, the untuned model's {base_mean:.6f}"
     return None
+
+
+def check_method(method: Method, step: StepModel, rows: Sequence[Encoded], precision: Precision) -> None:
+    """Raise TrainingError unless the untuned model has the loss that the method begins with."""
+    if method.first_loss is None:
+        return
+    with torch.no_grad(), at_rest(step.model):
+        part = method(step, rows)
+    found = float(part.loss) / part.units
+    if not abs(found - method.first_loss) <= TOLERANCE[precision]:
+        raise TrainingError("the first loss is not the method's", why=f"it is {found:.6f}, not {method.first_loss:.6f}")
 
 
 def identity(*parts: object) -> str:

@@ -3,7 +3,7 @@
 import math
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,18 +11,20 @@ from pathlib import Path
 import torch
 
 from luthier.core.errors import Interrupted, ResourceError, TrainingError
-from luthier.core.events import Emit
-from luthier.examples.store import Encoded, Split
-from luthier.model.step import StepModel
-from luthier.train import checkpoint
-from luthier.train.batches import Batch, Batches
+from luthier.core.events import Emit, Event
+from luthier.examples.store import Encoded
+from luthier.model.step import StepModel, at_rest
+from luthier.train import checkpoint, snapshots
+from luthier.train.batches import Batch, Batches, Watch
 from luthier.train.checkpoint import Progress, Tensors
 from luthier.train.meter import Meter
-from luthier.train.methods.sft.loss import LossFn
+from luthier.train.methods.method import Method, Tally
 from luthier.train.schedule import learning_rate
 from luthier.train.spec import TrainSpec
 
 RECENT_STEPS = 20
+SNAPSHOT_ROWS = ("", "validation_", "full_validation_")
+"""On which rows a snapshot's metrics are: the batch of its step, the rows that are watched, all validation rows."""
 
 
 @dataclass
@@ -32,16 +34,17 @@ class Loop:
     spec: TrainSpec
     model: StepModel
     weights: dict[str, torch.nn.Parameter]
-    loss: LossFn
+    method: Method
     batches: Batches
-    validation: list[list[Encoded]]
-    """Micro-batches of the validation rows; empty where there are none."""
+    validation: Watch
     steps: int
     progress: Progress
     folder: Path
     emit: Emit
     row_names: Callable[[list[int]], str]
     """Where the given training rows come from, for messages."""
+    write_weights: Callable[[Path], None]
+    """Writes the trained weights into a folder, in the adapter's own format."""
     best: Tensors | None = None
     meter: Meter = field(init=False)
     scaler: torch.amp.GradScaler = field(init=False)
@@ -70,8 +73,9 @@ class Loop:
         if self.out_of_patience():
             return True
         if done.step == 0 and self.validation:
-            done.base_loss = done.best_loss = self.validate()
-            self.meter.base(done.base_loss)
+            measured = self.validate()
+            done.base_loss = done.best_loss = measured["validation_loss"]
+            self.meter.base(measured)
 
         with _interrupts() as interrupted:
             for batch in self.batches.between(done.step, self.steps):
@@ -84,15 +88,20 @@ class Loop:
 
                 last = done.step == self.steps
                 if self.validation and (last or done.step % self.spec.validate_every == 0):
-                    measured["validation_loss"] = self.validate()
+                    measured |= self.validate()
                     self.compare(measured["validation_loss"])
                 measured["tokens_per_second"] = batch.real_tokens / seconds
                 self.meter.step(done.step, measured, epoch=self.epoch())
 
-                stop = self.out_of_patience()
-                if stop or last or interrupted.is_set() or done.step % self.spec.checkpoint_every == 0:
+                # A snapshot is told of before the checkpoint: after a kill it is told again rather than never.
+                stop, paused = self.out_of_patience(), interrupted.is_set()
+                ends = stop or last or paused
+                snapshot = self.spec.snapshots > 0 and (ends or self.epoch_ended())
+                if snapshot:
+                    self.keep_snapshot(measured)
+                if ends or snapshot or done.step % self.spec.checkpoint_every == 0:
                     self.save()
-                if interrupted.is_set():
+                if paused:
                     raise Interrupted(
                         f"stopped at step {done.step}; a checkpoint is kept", hint="go on with `--resume`"
                     )
@@ -119,36 +128,35 @@ class Loop:
 
         # Divide by the units of the whole batch, not of each micro-batch:
         # only so does the split into micro-batches not change the result.
-        total = 0.0
+        units, tally = sum(map(self.method.units, batch.micro_batches)), Tally()
         for rows in batch.micro_batches:
-            part = self.backward(rows, batch)
-            total += part
-        loss = total / max(batch.target_tokens, 1)
+            self.backward(rows, batch, units=units, tally=tally)
+        means = tally.means()
 
         self.scaler.unscale_(self.optimizer)
         limit = self.spec.max_grad_norm or math.inf
         norm = float(torch.nn.utils.clip_grad_norm_(self.weights.values(), limit))
         overflow = self.scaler.is_enabled() and not math.isfinite(norm)
-        if not math.isfinite(loss) or not (math.isfinite(norm) or overflow):
-            raise self.not_finite(batch, loss, norm)
+        if not math.isfinite(means["loss"]) or not (math.isfinite(norm) or overflow):
+            raise self.not_finite(batch, means["loss"], norm)
 
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
-        return {"loss": loss, "learning_rate": rate, "grad_norm": norm}
+        return means | {"learning_rate": rate, "grad_norm": norm}
 
-    def backward(self, rows: list[Encoded], batch: Batch) -> float:
-        """Add the gradients of one micro-batch; return its summed loss."""
+    def backward(self, rows: list[Encoded], batch: Batch, *, units: int, tally: Tally) -> None:
+        """Add the gradients of one micro-batch of a batch that has so many units, and count what was measured."""
         try:
-            part = self.loss(self.model, rows)
-            self.scaler.scale(part.total / max(batch.target_tokens, 1)).backward()
+            part = self.method(self.model, rows)
+            self.scaler.scale(part.loss / max(units, 1)).backward()
         except (torch.OutOfMemoryError, MemoryError) as error:
             raise ResourceError(
                 "out of memory",
                 where={"step": batch.step + 1, "field": "train.micro_batch_tokens"},
                 hint=f"set it below {self.spec.micro_batch_tokens}, or `train.gradient_checkpointing: true`",
             ) from error
-        return float(part.total.detach())
+        tally.add(part)
 
     def not_finite(self, batch: Batch, loss: float, norm: float) -> TrainingError:
         """Say which batch broke; nothing of it reaches the weights or a checkpoint."""
@@ -160,14 +168,18 @@ class Loop:
             hint="look at these rows, or lower `train.learning_rate`",
         )
 
+    def validate(self) -> dict[str, float]:
+        """Return the loss per unit, and what else the method measures, on the first validation rows."""
+        tally = Tally()
+        self.price(self.validation.first, tally)
+        return tally.means("validation_")
+
     @torch.no_grad()
-    def validate(self) -> float:
-        """Return the loss per target token on the validation rows."""
-        total, tokens = 0.0, 0
-        for rows in self.validation:
-            part = self.loss(self.model, rows)
-            total, tokens = total + float(part.total), tokens + part.tokens
-        return total / max(tokens, 1)
+    def price(self, groups: Iterable[list[Encoded]], tally: Tally) -> None:
+        """Count the loss of rows, without gradients and without dropout."""
+        with at_rest(self.model.model):
+            for rows in groups:
+                tally.add(self.method(self.model, rows))
 
     def compare(self, loss: float) -> None:
         """Keep the weights when they are the best so far."""
@@ -178,6 +190,19 @@ class Loop:
         if better:
             done.best_step, done.best_loss = done.step, loss
             self.best = {name: weight.detach().cpu().clone() for name, weight in self.weights.items()}
+
+    def keep_snapshot(self, measured: dict[str, float]) -> None:
+        """Keep the present weights as a model of their own, priced on all validation rows, and say so."""
+        known, tally, step = dict(measured), Tally(), self.progress.step
+        if self.validation:
+            self.price(self.validation.first, tally)
+            known |= tally.means("validation_")
+            self.price(self.validation.rest(), tally)
+            known |= tally.means("full_validation_")
+        folder = snapshots.keep(self.folder, step, self.write_weights, most=self.spec.snapshots)
+        data = {"step": step, "epoch": self.epoch(), "folder": str(folder)}
+        data |= {f"{rows}{name}": known.get(f"{rows}{name}") for rows in SNAPSHOT_ROWS for name in ("loss", "accuracy")}
+        self.emit(Event(room="train", kind="snapshot", message=f"the weights of step {step} are kept", data=data))
 
     def save(self) -> None:
         """Write a checkpoint."""
@@ -195,7 +220,12 @@ class Loop:
 
     def epoch(self) -> float:
         """Return how many passes over the rows are done."""
-        return self.progress.step * self.batches.batch_size / len(self.batches.split)
+        return self.progress.step * self.batches.batch_size / len(self.batches.rows)
+
+    def epoch_ended(self) -> bool:
+        """Return whether the last step took the last row of an epoch."""
+        rows, seen = len(self.batches.rows), self.progress.step * self.batches.batch_size
+        return seen // rows > (seen - self.batches.batch_size) // rows
 
 
 @contextmanager
@@ -228,8 +258,3 @@ class _Flag:
         if self._set:
             raise KeyboardInterrupt
         self._set = True
-
-
-def split_rows(split: Split, limit: int) -> list[Encoded]:
-    """Return the first `limit` rows of a split (they are in shuffled order)."""
-    return [split.encoded(i) for i in range(min(limit, len(split)))]

@@ -31,9 +31,9 @@ class Meter:
             kept = [line for line in whole if json.loads(line)["step"] <= step]
             write_atomic(self.path, "".join(line + "\n" for line in kept))
 
-    def base(self, validation_loss: float) -> None:
-        """Report the untuned model's validation loss as step 0."""
-        self._write({"step": 0, "steps": self.steps, "validation_loss": validation_loss})
+    def base(self, measured: dict[str, float]) -> None:
+        """Report what the validation measured on the untuned model as step 0."""
+        self._write({"step": 0, "steps": self.steps, **measured})
 
     def step(self, step: int, measured: dict[str, float], *, epoch: float) -> None:
         """Report one optimiser step."""

@@ -17,13 +17,11 @@ from luthier.model.fast.decoder import why_not
 from luthier.model.load import load_model
 from luthier.model.step import FastStep, PlainStep, StepModel, why_plain
 from luthier.train import checkpoint, guards
-from luthier.train.batches import Batches, micro_batches
+from luthier.train.batches import Batches, Cut, Watch
 from luthier.train.checkpoint import Progress
-from luthier.train.loop import Loop, split_rows
-from luthier.train.spec import TrainSpec
+from luthier.train.loop import Loop
+from luthier.train.spec import TrainSpec, check_data
 
-VALIDATION_ROWS = 256
-"""Validation rows priced at most, so that watching stays cheap beside training."""
 CHECKED_ROWS = 4
 """Rows on which the first loss is compared with the untuned model's."""
 
@@ -32,6 +30,7 @@ def run(spec: TrainSpec, given: Prepared, out: Path, emit: Emit, *, seed: int) -
     """Train the plan's adapter on the prepared rows, from the newest valid checkpoint in `out` if there is one."""
     started = time.perf_counter()
     torch.set_num_threads(spec.threads)
+    check_data(spec.method, given.format)
     train = Split(given.split("train"))
     if not len(train):
         raise DataError(
@@ -47,7 +46,12 @@ def run(spec: TrainSpec, given: Prepared, out: Path, emit: Emit, *, seed: int) -
     _quiet_base(model, spec)
     step = choose_step(model, spec, train, emit)
     fingerprint = guards.Fingerprint(model)
-    loop = _loop(spec, given, out, emit, seed=seed, model=model, step=step, train=train)
+
+    def write_weights(folder: Path) -> None:
+        adapter.save(model, folder, base_model=given.base.name)
+
+    out.mkdir(parents=True, exist_ok=True)
+    loop = _loop(spec, given, out, emit, seed=seed, step=step, write_weights=write_weights)
 
     kept = checkpoint.newest_valid(out / "checkpoints")
     if kept is not None:
@@ -61,7 +65,7 @@ def run(spec: TrainSpec, given: Prepared, out: Path, emit: Emit, *, seed: int) -
     if loop.steps > 1:
         fingerprint.check(model)
     with whole_folder(out / "weights") as folder:
-        adapter.save(model, folder, base_model=given.base.name)
+        write_weights(folder)
     return _artifact(spec, given, loop, seconds=time.perf_counter() - started, early=early).write(out)
 
 
@@ -81,7 +85,7 @@ def _quiet_base(model: torch.nn.Module, spec: TrainSpec) -> None:
 
 def choose_step(model: torch.nn.Module, spec: TrainSpec, train: Split, emit: Emit) -> StepModel:
     """Return the fast step where it gives the plain step's loss on the first rows, else the plain one, and say so."""
-    rows = split_rows(train, CHECKED_ROWS)
+    rows = [answer for i in range(min(CHECKED_ROWS, len(train))) for answer in train.encoded(i).answers]
     why = why_plain(model) if spec.fast_step else "the plan asks for it"
     if why is None:
         step, why = _checked_fast_step(model, spec, rows, emit)
@@ -127,32 +131,30 @@ def _loop(  # noqa: PLR0913 (everything a run needs, named)
     emit: Emit,
     *,
     seed: int,
-    model: torch.nn.Module,
     step: StepModel,
-    train: Split,
+    write_weights: Callable[[Path], None],
 ) -> Loop:
-    out.mkdir(parents=True, exist_ok=True)
-    share = isinstance(step, FastStep) and step.share
-    batches = Batches(
-        train, batch_size=spec.batch_size, micro_batch_tokens=spec.micro_batch_tokens, share=share, seed=seed
-    )
+    method, train, validation = spec.method.build(), Split(given.split("train")), Split(given.split("validation"))
+    cut = Cut(spec.micro_batch_tokens, share=isinstance(step, FastStep) and step.share)
+    rows, watched = (method.referenced(step, split, cut, emit) for split in (train, validation))
+    guards.check_method(method, step, [rows.encoded(i) for i in range(min(CHECKED_ROWS, len(rows)))], spec.precision)
+    batches = Batches(rows, cut, batch_size=spec.batch_size, seed=seed)
     steps = spec.steps or max(1, math.ceil(spec.epochs * len(train) / batches.batch_size))
     spec = spec.model_copy(update=_cadence(spec, steps))
-    rows = split_rows(Split(given.split("validation")), VALIDATION_ROWS)
-    validation = micro_batches(rows, tokens=spec.micro_batch_tokens, share=share)
     name = guards.identity(spec.model_dump_json(), seed, given.data_sha256, given.base.weights_sha256, steps)
     return Loop(
         spec=spec,
         model=step,
-        weights={name: weight for name, weight in model.named_parameters() if weight.requires_grad},
-        loss=spec.method.build(),
+        weights={name: weight for name, weight in step.model.named_parameters() if weight.requires_grad},
+        method=method,
         batches=batches,
-        validation=validation,
+        validation=Watch(watched, cut),
         steps=steps,
         progress=_progress(out, name, spec.threads),
         folder=out,
         emit=emit,
         row_names=_row_names(train),
+        write_weights=write_weights,
     )
 
 

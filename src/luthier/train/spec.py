@@ -4,12 +4,14 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from luthier.core.errors import DataError
 from luthier.core.spec import Auto, Spec
 from luthier.model.adapters.full import FullSpec
 from luthier.model.adapters.lora import LoraSpec
+from luthier.train.methods.dpo.spec import DpoSpec
 from luthier.train.methods.sft.spec import SftSpec
 
-MethodSpec = SftSpec
+MethodSpec = Annotated[SftSpec | DpoSpec, Field(discriminator="name")]
 AdapterSpec = Annotated[LoraSpec | FullSpec, Field(discriminator="name")]
 
 
@@ -61,6 +63,8 @@ class TrainSpec(Spec):
     """Steps between checkpoints (a tenth of the run when unset); one is also kept on Ctrl-C."""
     keep_checkpoints: int = Field(2, ge=1)
     """How many checkpoints are kept."""
+    snapshots: int = Field(0, ge=0, le=10_000)
+    """How many of the last epochs' weights are kept as models of their own."""
     validate_every: Auto | Annotated[int, Field(ge=1)] = "auto"
     """Steps between validations; `auto` makes about ten."""
     early_stopping: EarlyStopping | None = None
@@ -69,3 +73,27 @@ class TrainSpec(Spec):
     """Keep the weights with the lowest validation loss instead of the last."""
     threads: Auto | Annotated[int, Field(ge=1, le=1024)] = "auto"
     """CPU threads; recorded, since another number gives other bits."""
+
+
+METHODS: tuple[type[SftSpec | DpoSpec], ...] = (SftSpec, DpoSpec)
+PAIRS = "preference"
+"""The data format whose rows are pairs of answers."""
+
+
+def method_for(format: str) -> SftSpec | DpoSpec:
+    """Return the first method that takes rows of a data format."""
+    return next(kind() for kind in METHODS if kind.takes_pairs == (format == PAIRS))
+
+
+def check_data(method: SftSpec | DpoSpec, format: str) -> None:
+    """Raise DataError unless the method takes rows of this data format."""
+    if method.takes_pairs == (format == PAIRS):
+        return
+    fitting = ", ".join(f"`{kind().name}`" for kind in METHODS if kind.takes_pairs == (format == PAIRS))
+    needs = "pairs of a better and a worse answer" if method.takes_pairs else "rows with one answer"
+    raise DataError(
+        f"the method `{method.name}` does not take this data",
+        where={"field": "train.method.name"},
+        why=f"it needs {needs}, and the rows are read as `{format}`",
+        hint=f"set `train.method.name` to a method for this format: {fitting}",
+    )

@@ -8,6 +8,7 @@ from luthier.data.formats.alpaca import Alpaca
 from luthier.data.formats.chat import Chat
 from luthier.data.formats.input_output import InputOutput
 from luthier.data.formats.labelled import Labelled
+from luthier.data.formats.preference import Preference
 from luthier.data.formats.prompt_completion import PromptCompletion
 from luthier.data.formats.shape import Sample
 from luthier.data.formats.sharegpt import ShareGpt
@@ -15,7 +16,7 @@ from luthier.data.formats.templated import Templated
 from luthier.data.formats.text import Text
 from luthier.data.spec import DataSpec
 
-Format = Templated | Chat | ShareGpt | PromptCompletion | Alpaca | InputOutput | Labelled | Text
+Format = Templated | Chat | Preference | ShareGpt | PromptCompletion | Alpaca | InputOutput | Labelled | Text
 FORMATS: tuple[type[Format], ...] = get_args(Format)
 """In the order in which they are tried."""
 NAMES = tuple(kind.name for kind in FORMATS)

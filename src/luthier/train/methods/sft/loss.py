@@ -1,13 +1,28 @@
 """The loss of supervised fine-tuning."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
-from luthier.examples.store import Encoded
-from luthier.model.step import StepModel, TargetLoss
+from luthier.core.events import Emit
+from luthier.examples.store import Encoded, Split
+from luthier.model.step import StepModel
+from luthier.train.batches import Cut
+from luthier.train.methods.method import Part
 
-LossFn = Callable[[StepModel, Sequence[Encoded]], TargetLoss]
 
+class SftLoss:
+    """Cross-entropy in nats; the unit is the target token. Measures the share of tokens that are right."""
 
-def sft_loss(model: StepModel, rows: Sequence[Encoded]) -> TargetLoss:
-    """Return the cross-entropy in nats summed over target tokens; the unit is the target token."""
-    return model.target_loss(rows)
+    first_loss = None
+
+    def referenced(self, step: StepModel, split: Split, cut: Cut, emit: Emit) -> Split:
+        """Return the rows as they are."""
+        return split
+
+    def units(self, rows: Sequence[Encoded]) -> int:
+        """Return the number of target tokens; the first token of a row is never one."""
+        return sum(sum(row.targets[1:]) for row in rows)
+
+    def __call__(self, model: StepModel, rows: Sequence[Encoded], /) -> Part:
+        """Return the cross-entropy summed over target tokens."""
+        priced = model.target_loss(rows)
+        return Part(priced.total, priced.tokens, {"accuracy": priced.correct})

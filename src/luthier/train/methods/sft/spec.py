@@ -1,11 +1,11 @@
 """Supervised fine-tuning: imitate the answers."""
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from luthier.core.spec import Spec
 
 if TYPE_CHECKING:
-    from luthier.train.methods.sft.loss import LossFn
+    from luthier.train.methods.method import Method
 
 
 class SftSpec(Spec):
@@ -14,8 +14,10 @@ class SftSpec(Spec):
     name: Literal["sft"] = "sft"
     """The method's name in a recipe."""
 
-    def build(self) -> "LossFn":
-        """Return the loss: (model, batch) → (loss sum, target tokens)."""
-        from luthier.train.methods.sft.loss import sft_loss
+    takes_pairs: ClassVar[bool] = False
 
-        return sft_loss
+    def build(self) -> "Method":
+        """Return the loss, counted in target tokens."""
+        from luthier.train.methods.sft.loss import SftLoss
+
+        return SftLoss()

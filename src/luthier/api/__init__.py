@@ -1,0 +1,1 @@
+"""The REST door: OpenAI's and Azure's words, translated to ours."""

@@ -1,0 +1,1 @@
+"""The service's desk: what is stored, queued and served, without a word of HTTP."""

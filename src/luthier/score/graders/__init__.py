@@ -1,0 +1,1 @@
+"""Graders: a model's answer and a row to a reward, as the hosted service's graders do it."""

@@ -1,0 +1,1 @@
+"""The serving room: prompts to tokens, many adapters beside one base."""

@@ -1,0 +1,157 @@
+"""LoRA adapters in memory: one stack per linear layer, replaced whole, so that a step never sees half a change.
+
+An adapter's update of a layer is y += (x A') B', with B times its scale (Hu et al. 2021, arXiv:2106.09685). The stack
+of a layer holds the A and B of all adapters one below the other; adapters are row ranges of it. Two products then serve
+any mixture of adapters in a batch: rows of other adapters are masked to zero in between.
+"""
+
+import itertools
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+
+from luthier.core.errors import ModelError
+
+WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
+PREFIX = "base_model.model."
+DOWN, UP = ".lora_A.weight", ".lora_B.weight"
+UNDONE = (
+    "use_dora", "rank_pattern", "alpha_pattern", "modules_to_save", "target_parameters", "lora_bias", "kasa_config",
+    "layer_replication", "trainable_token_indices", "megatron_config", "use_qalora", "alora_invocation_tokens",
+    "arrow_config", "monteclora_config", "use_bdlora",
+)  # fmt: skip
+"""Options of PEFT's LoRA that change what is computed and are not served."""
+BASE_CHANGING = ("pissa", "olora", "corda", "loftq", "lora_ga")
+"""Beginnings of `init_lora_weights` that change the base's weights too."""
+
+Size = tuple[int, int]
+"""Inputs and outputs of a linear layer."""
+
+
+@dataclass(frozen=True)
+class Update:
+    """One adapter's update of one layer."""
+
+    down_RK: torch.Tensor
+    up_RM: torch.Tensor
+    """Transposed, and times the scale."""
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """An adapter as read from its folder."""
+
+    folder: Path
+    rank: int
+    updates: dict[str, Update]
+    """By the layer's name in the base model."""
+
+
+@dataclass(frozen=True)
+class Stack:
+    """The adapters' updates of one layer, one below the other."""
+
+    down_SK: torch.Tensor
+    up_SM: torch.Tensor
+
+
+@dataclass(frozen=True)
+class Registry:
+    """The adapters in memory; frozen, so that a step and a change never meet."""
+
+    places: dict[Path, tuple[int, int]]
+    """First row and the row after the last, the same in all stacks."""
+    loads: dict[Path, int]
+    """A number for each reading from disk: what another reading computed is not mistaken for this one's."""
+    stacks: dict[str, Stack]
+
+    @property
+    def bytes(self) -> int:
+        """Memory of all stacks."""
+        return sum(t.nbytes for stack in self.stacks.values() for t in (stack.down_SK, stack.up_SM))
+
+
+EMPTY = Registry({}, {}, {})
+_COUNT = itertools.count()
+
+
+def read_adapter(folder: Path, sizes: Mapping[str, Size]) -> Adapter:
+    """Return the adapter in a PEFT folder; ModelError where it is damaged, unknown, or of another base."""
+    rank, scale = _rank_and_scale(folder)
+    try:
+        tensors = load_file(folder / WEIGHTS)
+    except (OSError, SafetensorError) as error:
+        raise ModelError("the adapter's weights cannot be read", where={"adapter": folder.name}) from error
+    updates = {}
+    for key in sorted(key for key in tensors if key.endswith(DOWN)):
+        name = key.removeprefix(PREFIX).removesuffix(DOWN)
+        down, up = tensors.pop(key).float(), tensors.pop(key.removesuffix(DOWN) + UP, torch.empty(0)).float()
+        inputs, outputs = sizes.get(name, (0, 0))
+        if down.shape != (rank, inputs) or up.shape != (outputs, rank):
+            why = f"its update of {name} does not fit"
+            raise ModelError("the adapter is not one of this base model", where={"adapter": folder.name}, why=why)
+        # Others' rows are masked to zero, and zero times infinity is none.
+        if not (down.isfinite().all() and (up * scale).isfinite().all()):
+            why = f"its update of {name} is not finite"
+            raise ModelError("the adapter's weights are damaged", where={"adapter": folder.name}, why=why)
+        if not (down.isfinite().all() and up.isfinite().all()):
+            raise ModelError("the adapter holds numbers that are not finite", where={"adapter": folder.name})
+        updates[name] = Update(down.contiguous(), (up.t() * scale).contiguous())
+    if tensors or not updates:
+        why = f"it holds {next(iter(tensors), 'nothing')}"
+        raise ModelError("the adapter is no plain LoRA", where={"adapter": folder.name}, why=why)
+    return Adapter(folder, rank, updates)
+
+
+def _rank_and_scale(folder: Path) -> tuple[int, float]:
+    try:
+        config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+        kind = config["peft_type"]
+        rank, alpha = (int(config["r"]), float(config["lora_alpha"])) if kind == "LORA" else (0, 0.0)
+        undone = [name for name in UNDONE if config.get(name)]
+        if str(config.get("init_lora_weights")).lower().startswith(BASE_CHANGING):
+            undone.append(f"init_lora_weights {config['init_lora_weights']}")
+        plain = config.get("bias", "none") == "none" and rank > 0
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+        raise ModelError("the adapter's config cannot be read", where={"adapter": folder.name}) from error
+    if not plain or undone:
+        why = f"it uses {', '.join(undone)}" if undone else f"it is {kind}, bias {config.get('bias')}"
+        raise ModelError("only plain LoRA adapters are served", where={"adapter": folder.name}, why=why)
+    return rank, alpha / math.sqrt(rank) if config.get("use_rslora") else alpha / rank
+
+
+def changed(registry: Registry, *, add: Adapter | None = None, drop: frozenset[Path] = frozenset()) -> Registry:
+    """Return a registry with an adapter more, and without those dropped; the given one stays as it is."""
+    kept = [(folder, place) for folder, place in registry.places.items() if folder not in drop]
+    places, rows = {}, 0
+    for folder, (first, last) in kept:
+        places[folder] = (rows, rows + last - first)
+        rows += last - first
+    if add is not None:
+        places[add.folder] = (rows, rows + add.rank)
+        rows += add.rank
+    ranges = [place for _, place in kept]
+    names = [*registry.stacks, *(name for name in (add.updates if add else {}) if name not in registry.stacks)]
+    stacks = {name: _restacked(registry.stacks.get(name), ranges, add, name) for name in names}
+    loads = {folder: registry.loads.get(folder, next(_COUNT)) for folder in places}
+    return Registry(places, loads, stacks if places else {})
+
+
+def _restacked(stack: Stack | None, ranges: list[tuple[int, int]], add: Adapter | None, name: str) -> Stack:
+    update = add.updates.get(name) if add else None
+    width = stack.down_SK.shape[1] if stack else update.down_RK.shape[1]
+    height = stack.up_SM.shape[1] if stack else update.up_RM.shape[1]
+    down, up = [], []
+    for first, last in ranges:
+        down.append(stack.down_SK[first:last] if stack else torch.zeros(last - first, width))
+        up.append(stack.up_SM[first:last] if stack else torch.zeros(last - first, height))
+    if add is not None:
+        down.append(update.down_RK if update else torch.zeros(add.rank, width))
+        up.append(update.up_RM if update else torch.zeros(add.rank, height))
+    return Stack(torch.cat(down), torch.cat(up)) if down else Stack(torch.empty(0, width), torch.empty(0, height))

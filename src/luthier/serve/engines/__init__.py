@@ -1,0 +1,1 @@
+"""Engines: prompts to tokens, each in a file of its own."""

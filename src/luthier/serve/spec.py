@@ -1,0 +1,22 @@
+"""What can be said about serving."""
+
+from pydantic import Field
+
+from luthier.core.spec import Spec
+
+
+class ServeSpec(Spec):
+    """How much a served model may take, and how long its line may be."""
+
+    rows: int = Field(32, ge=1, le=1024)
+    """Answers computed together at most; more wait in line."""
+    queue: int = Field(256, ge=1)
+    """Requests that may wait; the next one is refused with "come back later"."""
+    adapter_bytes: int = Field(2_000_000_000, ge=1)
+    """Memory for adapters; the least recently used ones leave it."""
+    prefix_bytes: int = Field(1_000_000_000, ge=0)
+    """Memory for keys and values of prompts seen before, so that a repeated system prompt is computed once."""
+    prefill_tokens: int = Field(512, ge=16)
+    """Prompt tokens computed at once, so that a long prompt does not hold up the answers under way."""
+    threads: int | None = Field(None, ge=1)
+    """CPU threads of the engine; null takes one per physical core."""
