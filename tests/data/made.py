@@ -32,6 +32,12 @@ def questions(count: int, *, seed: int = 0) -> list[dict[str, Any]]:
     return [{"prompt": f"{sentence(draw)}?", "completion": sentence(draw)} for _ in range(count)]
 
 
+def pairs(count: int, *, seed: int = 0) -> list[dict[str, Any]]:
+    """Return rows of a prompt with a better and a worse answer."""
+    draw = random.Random(seed)
+    return [{"prompt": f"{sentence(draw)}?", "chosen": sentence(draw, 6), "rejected": sentence(draw)} for _ in range(count)]
+
+
 def write_jsonl(path: Path, rows: list[Any]) -> str:
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return str(path)

@@ -40,6 +40,7 @@ def error(row: Value, **fields: Any) -> RowError:
         "labelled": {"text": "a fine day", "label": "good"},
         "text": {"text": "Once"},
         "templated": {"q": "a", "a": "b"},
+        "preference": {"prompt": "p", "chosen": "a", "rejected": "b"},
     }
     shape = recognise(Sample((good[fields["format"]],) * 4), spec(**fields))
     with pytest.raises(RowError) as caught:
@@ -54,6 +55,16 @@ ROWS: dict[str, Value] = {
     "sharegpt": {"conversations": [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Hello"}]},
     "input_output": {"input": "Hi", "output": "Hello"},
 }
+OTHER = {"role": "assistant", "content": "Hm"}
+PAIRS: dict[str, dict[str, Any]] = {
+    "openai": {"input": {"messages": [USER]}, "preferred_output": [ANSWER], "non_preferred_output": [OTHER]},
+    "openai, older": {"input": {"messages": [USER]}, "preferred_completion": [ANSWER], "non_preferred_completion": [OTHER]},
+    "text": {"prompt": "Hi", "chosen": "Hello", "rejected": "Hm"},
+    "messages": {"prompt": [USER], "chosen": [ANSWER], "rejected": [OTHER]},
+    "whole conversations": {"chosen": [USER, ANSWER], "rejected": [USER, OTHER]},
+    "whole conversations and the prompt": {"prompt": "Hi", "chosen": [USER, ANSWER], "rejected": [USER, OTHER]},
+    "mixed": {"prompt": [USER], "chosen": [ANSWER], "rejected": "Hm"},
+}
 
 
 @pytest.mark.parametrize("name", ROWS)
@@ -65,7 +76,59 @@ def test_formats_of_conversations_are_recognised_and_say_the_same(name: str) -> 
 
 
 def test_all_formats_are_in_the_union() -> None:
-    assert {kind.name for kind in FORMATS} == set(ROWS) | {"templated", "labelled", "text"}
+    assert {kind.name for kind in FORMATS} == set(ROWS) | {"preference", "templated", "labelled", "text"}
+
+
+@pytest.mark.parametrize("name", PAIRS)
+def test_pairs_are_recognised_and_say_the_same(name: str) -> None:
+    row = PAIRS[name]
+    assert recognise(Sample((row,)), spec()).name == recognise(Sample((row,)), spec(format="preference")).name
+    (example,) = read(row)
+    assert said(example) == [("user", "Hi"), ("assistant", "Hello")]
+    assert (example.rejected.role, example.rejected.content) == ("assistant", "Hm")
+    assert said(example.with_rejected) == [("user", "Hi"), ("assistant", "Hm")]
+    assert example.with_rejected.rejected is example.context.rejected is None
+
+
+def test_pairs_keep_tools_and_train_only_the_answers() -> None:
+    call = {"role": "assistant", "content": None, "tool_calls": [CALL]}
+    before = [{"role": "system", "content": "Be brief."}, USER, {**ANSWER, "content": "Yes?"}, USER]
+    row = {"input": {"messages": before, "tools": [TOOL], "parallel_tool_calls": True}}
+    (example,) = read(row | {"preferred_output": [{**call, "weight": 0}], "non_preferred_output": [OTHER]})
+    assert example.tools == (TOOL,) and example.messages[-1].tool_calls == (CALL,)
+    assert [m.weight for m in example.messages if m.role == "assistant"] == [0, 1]
+    assert example.rejected.weight == 1
+
+
+@pytest.mark.parametrize(
+    ("row", "pointer", "says"),
+    [
+        ({"chosen": "a", "rejected": "b"}, "/prompt", "no prompt"),
+        ({"prompt": "p", "chosen": "a", "rejected": None}, "/rejected", "no `rejected`"),
+        ({"prompt": "p", "chosen": "a", "rejected": " "}, "/rejected", "empty"),
+        ({"prompt": 5, "chosen": "a", "rejected": "b"}, "/prompt", "not text"),
+        ({"prompt": [], "chosen": "a", "rejected": "b"}, "/prompt", "no prompt"),
+        ({"prompt": "p", "chosen": [], "rejected": "b"}, "/chosen", "not an assistant"),
+        ({"prompt": "p", "chosen": [USER], "rejected": "b"}, "/chosen", "not an assistant"),
+        ({"prompt": "p", "chosen": [ANSWER, ANSWER], "rejected": "b"}, "/chosen", "more than one"),
+        ({"prompt": "p", "chosen": [{**ANSWER, "content": ""}], "rejected": "b"}, "/chosen/0/content", "empty"),
+        ({"chosen": [USER, ANSWER], "rejected": [ANSWER]}, "/rejected", "differ"),
+        ({"prompt": "Ho", "chosen": [USER, ANSWER], "rejected": [USER, OTHER]}, "/prompt", "not what"),
+    ],
+)
+def test_bad_pairs_point_at_the_place(row: dict[str, Any], pointer: str, says: str) -> None:
+    found = error(row, format="preference")
+    assert found.pointer == pointer and says in found.reason
+
+
+def test_bad_openai_pairs_point_into_the_input() -> None:
+    good = PAIRS["openai"]
+    shape = recognise(Sample((good,)), spec())
+    bad = {"": "hi", "/messages": {}, "/messages/0/role": {"messages": [{"role": "bot", "content": "x"}]}}
+    for pointer, given in bad.items():
+        with pytest.raises(RowError) as caught:
+            shape.read(good | {"input": given})
+        assert caught.value.pointer == f"/input{pointer}"
 
 
 def test_chat_keeps_tools_weights_names_and_parts() -> None:

@@ -7,7 +7,7 @@ import pytest
 from luthier.core.artifacts import AnswerKind
 from luthier.evaluate import spec
 from luthier.score.metrics import score
-from luthier.score.names import TITLES, AnswerMetric, MetricName, is_proportion, lower_is_better, metrics_for
+from luthier.score.names import FROM_LOSSES, TITLES, AnswerMetric, MetricName, is_proportion, lower_is_better, metrics_for
 
 ANSWERS = ['{"a": 1}', '{"a": 2}', "so"]
 REFERENCES = ['{"a": 1}', '{"a": 3}', '{"b": 1}']
@@ -27,12 +27,19 @@ def test_every_metric_scores_every_row_within_its_range(metric: AnswerMetric) ->
 
 def test_names_are_the_recipes_names() -> None:
     assert spec.MetricName is MetricName
-    assert set(TITLES) == set(get_args(MetricName)) == {*get_args(AnswerMetric), "perplexity"}
+    assert set(TITLES) == set(get_args(MetricName)) == {*get_args(AnswerMetric), *FROM_LOSSES}
     assert [name for name in TITLES if lower_is_better(name)] == ["perplexity"]
 
 
 @pytest.mark.parametrize(
-    ("kind", "primary"), [("closed", "accuracy"), ("json", "field_f1"), ("free", "rouge_l"), ("text", "perplexity")]
+    ("kind", "primary"),
+    [
+        ("closed", "accuracy"),
+        ("json", "field_f1"),
+        ("free", "rouge_l"),
+        ("pair", "preference_accuracy"),
+        ("text", "perplexity"),
+    ],
 )
 def test_each_kind_has_a_primary_metric_and_ends_with_perplexity(kind: AnswerKind, primary: str) -> None:
     names = metrics_for(kind)

@@ -1,4 +1,4 @@
-"""Direct preference optimisation: it begins at ln 2, learns what is preferred, resumes with the same bits, takes pairs."""
+"""Direct preference optimisation: it begins at ln 2, learns what is preferred, resumes bit for bit, and takes pairs."""
 
 import math
 import os
