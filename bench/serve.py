@@ -1,4 +1,4 @@
-"""Measure the engine: `serve.py [--tokens N] [--out FILE]`; writes a table.
+"""Measure the engine: `serve.py [--tokens N] [--threads N] [--out FILE]`; writes a table.
 
 Chat throughput and time to first token at 1, 4 and 16 clients over 1 and 8 adapters, beside transformers' `generate`
 with PEFT, one request at a time; the same base, adapters, prompts and answer lengths, greedy. Then how long it takes to
@@ -51,8 +51,10 @@ def main() -> None:
     """Measure, and write the page."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--tokens", type=int, default=48)
+    parser.add_argument("--threads", type=int, default=hardware().cores)
     parser.add_argument("--out", type=Path, default=HERE.parent / "docs" / "proof" / "serve.md")
     options = parser.parse_args()
+    torch.set_num_threads(options.threads)
     base = resolve_base("smollm2-135m-instruct", lambda event: None).folder
     template = Template(load_tokenizer(base))
     phrases = [json.loads(line)["phrase"] for line in ROWS.read_text(encoding="utf-8").splitlines()[:64]]
@@ -87,7 +89,6 @@ def make_adapters(base: Path, folder: Path, count: int) -> list[Path]:
 
 def one_at_a_time(base: Path, prompts: list[list[int]], adapters: list[Path], tokens: int) -> float:
     """Return the tokens per second of transformers' generate with PEFT, one request after another."""
-    torch.set_num_threads(hardware().cores)
     model = PeftModel.from_pretrained(load_model(base), str(adapters[0]), adapter_name="0")
     for number, adapter in enumerate(adapters[1:], 1):
         model.load_adapter(str(adapter), adapter_name=str(number))
@@ -111,7 +112,7 @@ def with_engine(
     base: Path, prompts: list[list[int]], adapters: list[Path], tokens: int
 ) -> tuple[list[dict], dict[str, float], dict[str, float]]:
     """Return throughput by clients and adapters, times of a switch, and memory, all with one engine."""
-    engine = TransformersEngine(base, ServeSpec(prefix_bytes=200_000_000))
+    engine = TransformersEngine(base, ServeSpec(prefix_bytes=200_000_000, threads=torch.get_num_threads()))
     ask(engine, prompts[0], None, tokens)
     gc.collect()
     before = psutil.Process().memory_info().rss

@@ -39,6 +39,16 @@ def test_larger_models_take_smaller_steps(parameters: float, adapter: str, rate:
     assert RULES["train.learning_rate"](asked, with_model(parameters=int(parameters))).value == rate
 
 
+def test_preferences_take_smaller_steps_fewer_passes_and_twice_the_room() -> None:
+    asked, full = recipe(method={"name": "dpo"}), recipe(method={"name": "dpo"}, adapter={"name": "full"})
+    rate, epochs, room = (RULES[f"train.{name}"] for name in ("learning_rate", "epochs", "micro_batch_tokens"))
+    assert (rate(asked, FACTS).value, rate(full, FACTS).value) == (5e-5, 5e-6)
+    assert "a tenth" in rate(asked, FACTS).because and epochs(asked, FACTS).value == 1
+    small = with_machine(available_bytes=1_000_000_000)
+    assert room(asked, small).value == 2 * room(recipe(), small).value
+    assert RULES["evaluate.metrics"](asked, with_data(answer_kind="pair")).value[0] == "preference_accuracy"
+
+
 @pytest.mark.parametrize(
     ("rows", "epochs", "size"), [(10_000, 3, 32), (400, 3, 16), (200, 3, 8), (20, 1, 8), (3, 1, 3)]
 )

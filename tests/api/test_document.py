@@ -31,6 +31,17 @@ PAIRS = {
     "DeleteModelResponse": "ModelDeleted",
 }
 """What is told: the hosted schema, and ours."""
+ASKED = {
+    "CreateFineTuningJobRequest": "CreateJob",
+    "FineTuneMethod": "AskedMethod",
+    "FineTuneSupervisedMethod": "AskedSupervised",
+    "FineTuneDPOMethod": "AskedDpo",
+    "FineTuneSupervisedHyperparameters": "AskedHyperparameters",
+    "FineTuneDPOHyperparameters": "AskedDpoHyperparameters",
+    "FileExpirationAfter": "ExpiresAfter",
+    "CreateFineTuningCheckpointPermissionRequest": "CreatePermissions",
+}
+"""What is asked: the hosted schema, and ours."""
 NEVER = {"Model": {"shutdown_date"}}
 """Optional fields that mean nothing here."""
 ADDED = {"status": {"pausing", "paused"}, "purpose": {"evals"}}
@@ -82,15 +93,26 @@ def test_told_fields_are_the_hosted_ones(ours: dict[str, Any], hosted: str) -> N
             assert not values(field, HOSTED) or extra <= ADDED.get(name, set()), f"{hosted}.{name}: {extra}"
 
 
-def test_asked_fields_are_the_hosted_ones(ours: dict[str, Any]) -> None:
-    theirs = HOSTED["components"]["schemas"]["CreateFineTuningJobRequest"]
-    mine = ours["components"]["schemas"]["CreateJob"]
+@pytest.mark.parametrize("hosted", ASKED)
+def test_what_may_be_asked_there_may_be_asked_here(ours: dict[str, Any], hosted: str) -> None:
+    theirs, mine = HOSTED["components"]["schemas"][hosted], ours["components"]["schemas"][ASKED[hosted]]
     assert set(theirs["properties"]) <= set(mine["properties"])
-    assert theirs["required"] == mine["required"]
-    for method, name in (("supervised", "AskedHyperparameters"), ("dpo", "AskedDpoHyperparameters")):
-        hosted = HOSTED["components"]["schemas"]["FineTuneDPOHyperparameters"]["properties"]
-        wanted = set(hosted) - ({"beta"} if method == "supervised" else set())
-        assert set(ours["components"]["schemas"][name]["properties"]) == wanted
+    assert set(mine.get("required", ())) <= set(theirs.get("required", ()))
+    for name, field in theirs["properties"].items():
+        assert kinds(mine["properties"][name], ours) >= kinds(field, HOSTED), f"{hosted}.{name}"
+        fixed = values(mine["properties"][name], ours)
+        assert not fixed or fixed >= values(field, HOSTED), f"{hosted}.{name}"
+
+
+def test_a_files_form_has_the_hosted_fields(ours: dict[str, Any]) -> None:
+    theirs, mine = (
+        HOSTED["components"]["schemas"]["CreateFileRequest"],
+        ours["components"]["schemas"]["Body_createFile"],
+    )
+    assert set(mine["properties"]) == {"file", "purpose", "expires_after[anchor]", "expires_after[seconds]"}
+    assert {name.split("[")[0] for name in mine["properties"]} == set(theirs["properties"])
+    assert mine["required"] == theirs["required"]
+    assert values(mine["properties"]["purpose"], ours) >= values(theirs["properties"]["purpose"], HOSTED)
 
 
 def test_errors_have_the_hosted_shape_and_never_fastapis(ours: dict[str, Any]) -> None:

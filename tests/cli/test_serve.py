@@ -24,7 +24,7 @@ from luthier.core.errors import RecipeError
 LOOPBACK = ("127.0.0.1", "127.8.9.1", "::1", "localhost")
 BEYOND = ("0.0.0.0", "::", "192.168.1.2", "example.org", "")
 BIG = 96 << 20
-GROWTH = 40 << 20
+GROWTH = 20 << 20
 
 
 class Life(NamedTuple):

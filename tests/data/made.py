@@ -35,7 +35,9 @@ def questions(count: int, *, seed: int = 0) -> list[dict[str, Any]]:
 def pairs(count: int, *, seed: int = 0) -> list[dict[str, Any]]:
     """Return rows of a prompt with a better and a worse answer."""
     draw = random.Random(seed)
-    return [{"prompt": f"{sentence(draw)}?", "chosen": sentence(draw, 6), "rejected": sentence(draw)} for _ in range(count)]
+    return [
+        {"prompt": f"{sentence(draw)}?", "chosen": sentence(draw, 6), "rejected": sentence(draw)} for _ in range(count)
+    ]
 
 
 def write_jsonl(path: Path, rows: list[Any]) -> str:

@@ -58,7 +58,11 @@ ROWS: dict[str, Value] = {
 OTHER = {"role": "assistant", "content": "Hm"}
 PAIRS: dict[str, dict[str, Any]] = {
     "openai": {"input": {"messages": [USER]}, "preferred_output": [ANSWER], "non_preferred_output": [OTHER]},
-    "openai, older": {"input": {"messages": [USER]}, "preferred_completion": [ANSWER], "non_preferred_completion": [OTHER]},
+    "openai, older": {
+        "input": {"messages": [USER]},
+        "preferred_completion": [ANSWER],
+        "non_preferred_completion": [OTHER],
+    },
     "text": {"prompt": "Hi", "chosen": "Hello", "rejected": "Hm"},
     "messages": {"prompt": [USER], "chosen": [ANSWER], "rejected": [OTHER]},
     "whole conversations": {"chosen": [USER, ANSWER], "rejected": [USER, OTHER]},

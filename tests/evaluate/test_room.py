@@ -9,17 +9,20 @@ import pytest
 from luthier.core.artifacts import AnswerKind, Base, Prepared, Report, Trained
 from luthier.core.errors import LuthierError
 from luthier.core.events import Event
+from luthier.data.opened import encode_row
 from luthier.evaluate import room
 from luthier.evaluate.exam import set_exam
 from luthier.evaluate.sample import Sample
 from luthier.evaluate.spec import EvaluateSpec
 from luthier.examples.example import Example, Message, Segment
-from luthier.examples.store import write_split
-from luthier.model.adapter import FullWeights, PeftAdapter
+from luthier.examples.store import Split, write_split
+from luthier.model.adapter import FullWeights, PeftAdapter, load_tuned
 from luthier.model.adapters.lora import LoraSpec
 from luthier.model.load import load_model, load_tokenizer
+from luthier.model.scoring import row_losses
 from luthier.model.template import Template
 from luthier.model.tiny import save_tiny, tiny_model
+from luthier.score.intervals import wilson
 
 LABELS = ("blue", "green", "red")
 SPEC = EvaluateSpec(resamples=200, max_new_tokens=6)
@@ -54,7 +57,13 @@ def text_row(number: int) -> Example:
     return Example(segments=(Segment(text=f"Once there was {number}.", target=True),), file="text.jsonl", row=number)
 
 
-MAKERS = {"closed": closed_row, "free": free_row, "json": json_row, "text": text_row}
+def pair_row(number: int) -> Example:
+    question = Message(role="user", content=f"Number {number}?")
+    better, worse = (Message(role="assistant", content=word) for word in (f"the {number}th", f"nothing {number}"))
+    return Example(messages=(question, better), rejected=worse, file="pairs.jsonl", row=number)
+
+
+MAKERS = {"closed": closed_row, "free": free_row, "json": json_row, "pair": pair_row, "text": text_row}
 
 
 def prepared(
@@ -66,7 +75,7 @@ def prepared(
     counts, start = {}, 1
     for name, count in zip(("train", "validation", "test"), sizes, strict=True):
         examples = [MAKERS[kind](number) for number in range(start, start + count)]
-        pairs = ((template.encode(example), example) for example in examples)
+        pairs = ((encode_row(example, template.encode), example) for example in examples)
         counts[name], start = write_split(folder / "examples" / f"{name}.arrow", pairs), start + count
     return Prepared(
         folder=folder,
@@ -187,6 +196,38 @@ def test_the_same_seed_gives_the_same_report(closed, tmp_path: Path) -> None:
     times = {"latency_s"}
     assert [s.model_dump(exclude=times) for s in again.systems] == [s.model_dump(exclude=times) for s in report.systems]
     assert again.comparisons == report.comparisons
+
+
+@pytest.mark.parametrize("adapter", ["lora", "full"])
+def test_pairs_are_judged_by_the_likelier_answer(adapter: str, tmp_path: Path) -> None:
+    given, heard = trained(tmp_path, "pair", adapter=adapter), Heard()
+    report = room.run(SPEC, given, tmp_path / "evaluate", heard, seed=7)
+    assert [system.name for system in report.systems] == ["zero-shot", "tuned"]
+    assert report.primary_metric == "preference_accuracy"
+    split = Split(given.prepared.split("test"))
+    models = {"zero-shot": load_model(given.prepared.base.folder)}
+    models["tuned"] = load_tuned(given.prepared.base.folder, given.weights)
+    right = {}
+    for system in report.systems:
+        losses = [row_losses(models[system.name], split.encoded(row).answers) for row in range(9)]
+        right[system.name] = [better.total < worse.total for better, worse in losses]
+        found = system.metrics["preference_accuracy"]
+        assert (found.value, found.n) == (sum(right[system.name]) / 9, 9)
+        assert (found.low, found.high) == pytest.approx(wilson(sum(right[system.name]), 9))
+    compared = report.comparisons[0]
+    assert (compared.metric, compared.b) == ("preference_accuracy", "zero-shot")
+    assert compared.won == sum(t and not z for t, z in zip(right["tuned"], right["zero-shot"], strict=True))
+    assert "preference accuracy" in report.conclusion
+
+    # What a system finds likelier stands in the samples as its answer.
+    for place, sample in enumerate(read_samples(tmp_path / "evaluate")):
+        number = 17 + place
+        likelier = f"the {number}th" if right["tuned"][place] else f"nothing {number}"
+        assert (sample.reference, sample.answers["tuned"].text) == (f"the {number}th", likelier)
+    text = (tmp_path / "evaluate" / "report.md").read_text()
+    assert "| system | preference accuracy | perplexity |" in text
+    progress = [event.data for event in heard if event.kind == "progress"]
+    assert progress[-1]["done"] == progress[-1]["total"] == 9 * 2 * 2
 
 
 def test_free_answers(tmp_path: Path) -> None:

@@ -1,8 +1,10 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from tests.jobs.fakes import FakeRooms, recipe_file
+from tests.jobs.fakes import FACTS, FakeRooms, recipe_file
 
+from luthier.core.errors import DataError
 from luthier.jobs.looking import first_recipe
 from luthier.recipe import Recipe
 from luthier.recipe_io.read import load_recipe
@@ -25,6 +27,24 @@ def test_a_first_recipe_runs_and_gives_its_reasons(tmp_path: Path) -> None:
     assert recipe.data.path == asked.data.path and recipe.train.learning_rate == 5e-4 and recipe.train.epochs == 3
     assert "path: ../data/rows.jsonl" in text and "# usual for an adapter on a model of 135 M parameters" in text
     assert "the longest row has 210 tokens" in text and str(tmp_path) not in text
+
+
+def test_pairs_get_the_method_that_takes_them(tmp_path: Path) -> None:
+    rows, out = tmp_path / "pairs.jsonl", tmp_path / "first.yaml"
+    rows.write_text('{"prompt": "p", "chosen": "a", "rejected": "b"}\n' * 3)
+    asked, doors = Recipe(data={"path": str(rows)}), FakeRooms().rooms()
+    of_pairs = replace(FACTS, data=replace(FACTS.data, format="preference", answer_kind="pair"))
+    doors = replace(doors, facts=lambda recipe, base, emit: of_pairs)
+    out.write_text(first_recipe(asked, out, lambda event: None, rooms=doors))
+    train = load_recipe(out).train
+    assert (train.method.name, train.method.beta, train.learning_rate) == ("dpo", 0.1, 5e-5)
+    assert "beta: 0.1" in out.read_text()
+
+    # A method that was asked for stays, and is refused by name.
+    sft = Recipe(data={"path": str(rows)}, train={"method": {"name": "sft"}})
+    with pytest.raises(DataError) as caught:
+        first_recipe(sft, out, lambda event: None, rooms=doors)
+    assert "`preference`" in caught.value.why and "`dpo`" in caught.value.hint
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,15 @@ import pytest
 from luthier.core.artifacts import AnswerKind
 from luthier.evaluate import spec
 from luthier.score.metrics import score
-from luthier.score.names import FROM_LOSSES, TITLES, AnswerMetric, MetricName, is_proportion, lower_is_better, metrics_for
+from luthier.score.names import (
+    FROM_LOSSES,
+    TITLES,
+    AnswerMetric,
+    MetricName,
+    is_proportion,
+    lower_is_better,
+    metrics_for,
+)
 
 ANSWERS = ['{"a": 1}', '{"a": 2}', "so"]
 REFERENCES = ['{"a": 1}', '{"a": 3}', '{"b": 1}']

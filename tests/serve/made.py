@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
-from transformers import AutoModelForCausalLM, MistralConfig, Phi3Config, PreTrainedModel
+from transformers import AutoModelForCausalLM, MistralConfig, Phi3Config, PreTrainedConfig, PreTrainedModel
 
 from luthier.core.errors import LuthierError
 from luthier.model.load import load_tokenizer
@@ -26,8 +26,8 @@ LOUDER = 4.0
 """Random weights are so small that all attention is alike; with larger ones a wrong mask shows."""
 
 
-def windowed(kind: type) -> Callable[[], PreTrainedModel]:
-    """Return what makes a model all of whose layers look back one window."""
+def kind_of(kind: type[PreTrainedConfig], **changes) -> Callable[[], PreTrainedModel]:
+    """Return what makes a tiny model of another config."""
 
     def make() -> PreTrainedModel:
         given = tiny_model("llama").config
@@ -36,7 +36,7 @@ def windowed(kind: type) -> Callable[[], PreTrainedModel]:
             "max_position_embeddings bos_token_id eos_token_id pad_token_id"
         )
         values = {name: getattr(given, name) for name in names.split()}
-        config = kind(**values, sliding_window=SLIDING_WINDOW, tie_word_embeddings=False)
+        config = kind(**values, tie_word_embeddings=False, **changes)
         with torch.random.fork_rng():
             torch.manual_seed(5)
             return AutoModelForCausalLM.from_config(config, dtype=torch.float32).eval()
@@ -46,13 +46,19 @@ def windowed(kind: type) -> Callable[[], PreTrainedModel]:
 
 MAKERS: dict[str, Callable[[], PreTrainedModel]] = {
     **{family: functools.partial(tiny_model, family) for family in FAMILIES},
-    "mistral": windowed(MistralConfig),
-    "phi3-window": windowed(Phi3Config),
+    "mistral": kind_of(MistralConfig, sliding_window=SLIDING_WINDOW),
+    "phi3-window": kind_of(Phi3Config, sliding_window=SLIDING_WINDOW),
+}
+SHORT_ROPE = 64
+LONG_ROPE = {"rope_theta": 1e4, "rope_type": "longrope", "short_factor": [1.0] * 4, "long_factor": [3.0] * 4}
+"""Positions of longer contexts are encoded in another way."""
+MAKERS_OF_SOME = {
+    "phi3-long": kind_of(Phi3Config, rope_parameters=LONG_ROPE, original_max_position_embeddings=SHORT_ROPE)
 }
 
 
 def save_model(folder: Path, family: str) -> Path:
-    model = MAKERS[family]()
+    model = (MAKERS | MAKERS_OF_SOME)[family]()
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.dim() > 1:

@@ -19,6 +19,7 @@ from tests.train.made import make_prepared, metrics_of, rows_of, same, spec_of, 
 from luthier.core.artifacts import Prepared
 from luthier.core.errors import CheckpointError, TrainingError
 from luthier.core.events import Event
+from luthier.core.files import sha256_of
 from luthier.model.adapters.full import FullSpec
 from luthier.model.adapters.lora import LoraSpec
 from luthier.train import checkpoint, guards
@@ -114,7 +115,7 @@ from pathlib import Path
 import torch; torch.set_num_threads(1)
 from luthier.core.artifacts import Prepared
 from made import spec_of, train
-given, spec = Prepared.read(Path({prepared!r})), spec_of()
+given, spec = Prepared.read(Path({prepared!r})), spec_of(snapshots=2)
 for line in sys.stdin:
     out = Path(line.strip())
     child = os.fork()
@@ -124,6 +125,11 @@ for line in sys.stdin:
     print(child, flush=True)
     print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
 """
+
+
+def snapshots_of(out: Path) -> dict[str, str]:
+    """Return the hashes of the kept weights by step."""
+    return {path.parent.name: sha256_of(path) for path in (out / "snapshots").glob("*/adapter_model.safetensors")}
 
 
 def test_sigkill_at_random_moments_then_resume_is_bit_identical(prepared, tmp_path, record_property):
@@ -147,6 +153,7 @@ def test_sigkill_at_random_moments_then_resume_is_bit_identical(prepared, tmp_pa
     assert int(forker.stdout.readline()) == 0
     whole_s = time.perf_counter() - started
     reference, rows = weights_of(tmp_path / "straight"), metrics_of(tmp_path / "straight")
+    assert sorted(snapshots_of(tmp_path / "straight")) == ["step-00000015", "step-00000024"]
 
     killed = attempts = 0
     while killed < KILLS and attempts < 4 * KILLS:
@@ -160,6 +167,7 @@ def test_sigkill_at_random_moments_then_resume_is_bit_identical(prepared, tmp_pa
         start(out)
         assert int(forker.stdout.readline()) == 0
         assert same(weights_of(out), reference), f"run {attempts} differs"
+        assert snapshots_of(out) == snapshots_of(tmp_path / "straight"), f"run {attempts} kept other snapshots"
         timeless = [[r.get("loss"), r.get("validation_loss"), r["step"]] for r in metrics_of(out)]
         assert timeless == [[r.get("loss"), r.get("validation_loss"), r["step"]] for r in rows]
     forker.stdin.close()

@@ -9,12 +9,16 @@ from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI
+from tests.api.fakes import FakeEngine
 from tests.zoo.asking import HOST, Answer, ask, form
 from tests.zoo.fields import Field, fields_of, request_for
 from tests.zoo.payloads import payloads, some
 
+from luthier.jobs.service.inference import Inference, Loaded
 from luthier.jobs.service.service import Service, open_service
 from luthier.jobs.service.settings import ServiceSettings
+from luthier.model.render import Renderer
+from luthier.serve.spec import ServeSpec
 
 TRAIN = {"threads": 1, "precision": "fp32", "micro_batch_tokens": 4096, "adapter": {"name": "lora", "r": 2}}
 ROW = {"messages": [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "ho"}]}
@@ -53,16 +57,23 @@ def build_service(folder: Path, base: Path) -> Service:
     return open_service(folder / "home", ServiceSettings.model_validate(values))
 
 
-def build_house(folder: Path, base: Path) -> House:
-    """Open a service behind its door, with keys."""
+def build_house(folder: Path, base: Path, *, fake: bool = False) -> House:
+    """Open a service behind its door, with keys; a fake engine says little, whatever it is asked."""
     from luthier.api.app import make_app
 
     service = build_service(folder, base)
     secrets = {name: service.keys.create(name, project_id=name)[1] for name in ("one", "two")}
     revoked, secret = service.keys.create("old", project_id="one", admin=True)
     service.keys.revoke(revoked.id)
-    app = make_app(service)
+    app = make_app(service, Inference(service, service.settings, open_base=_open_fake) if fake else None)
     return House(app, service, folder / "home", secrets["one"], secrets["two"], secret)
+
+
+def _open_fake(base_model: str, spec: ServeSpec, render: Renderer) -> Loaded:
+    from luthier.model.template import Template
+    from luthier.model.tiny import CONTEXT, tiny_tokenizer
+
+    return Loaded(base_model, FakeEngine(room=10**9), Template(tiny_tokenizer(), render), CONTEXT, "fp_fake")
 
 
 _houses: dict[str, House] = {}
@@ -70,7 +81,7 @@ _houses: dict[str, House] = {}
 
 def _house(folder: str, base: str) -> House:
     if folder not in _houses:
-        _houses[folder] = build_house(Path(folder), Path(base))
+        _houses[folder] = build_house(Path(folder), Path(base), fake=True)
     return _houses[folder]
 
 

@@ -190,7 +190,7 @@ def test_cve_2024_37032_a_file_name_is_only_shown(fort: Fort, name: str) -> None
         assert "\n" not in head and "\r" not in head
 
 
-def test_cve_2024_45436_2026_103663_2026_108836_2024_28224_archives_digests_and_pulls(fort: Fort) -> None:
+def test_cve_2024_28224_2024_37032_2024_45436_2026_103663_2026_108836_archives_digests_and_pulls(fort: Fort) -> None:
     packed = {
         "zip": b"PK\x03\x04" + b"\x00" * 100,
         "gzip": b"\x1f\x8b\x08" + b"\x00" * 100,

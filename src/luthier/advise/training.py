@@ -36,7 +36,8 @@ def batch_size(recipe: Recipe, facts: Facts) -> Advice:
     fitting = [size for size in BATCH_SIZES if rows * passes / size >= FEWEST_UPDATES]
     size = max(1, min(fitting[0] if fitting else BATCH_SIZES[-1], rows))
     updates = math.ceil(rows * passes / size)
-    because = f"about {rows:,} training rows and {passes:g} epochs make {updates:,} updates"
+    epochs = f"{passes:g} epoch{'' if passes == 1 else 's'}"
+    because = f"about {rows:,} training rows and {epochs} make {updates:,} updates"
     return Advice(path="train.batch_size", value=size, because=because)
 
 
@@ -49,7 +50,7 @@ def learning_rate(recipe: Recipe, facts: Facts) -> Advice:
     what = "all weights of a model" if full else "an adapter on a model"
     because = f"usual for {what} of {_size(parameters)} parameters"
     if pairs:
-        because = f"a tenth of what is {because}: larger steps make both answers less likely"
+        because = f"a tenth of the {because}: larger steps lower both answers"
     return Advice(path="train.learning_rate", value=value, because=because)
 
 

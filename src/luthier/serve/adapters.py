@@ -136,22 +136,35 @@ def changed(registry: Registry, *, add: Adapter | None = None, drop: frozenset[P
     if add is not None:
         places[add.folder] = (rows, rows + add.rank)
         rows += add.rank
-    ranges = [place for _, place in kept]
-    names = [*registry.stacks, *(name for name in (add.updates if add else {}) if name not in registry.stacks)]
-    stacks = {name: _restacked(registry.stacks.get(name), ranges, add, name) for name in names}
+    if not places:
+        return EMPTY
+    widths = {name: _widths(stack.down_SK, stack.up_SM) for name, stack in registry.stacks.items()}
+    widths |= {name: _widths(one.down_RK, one.up_RM) for name, one in (add.updates.items() if add else ())}
+    stacks = _room(widths, rows)
+    for name, stack in stacks.items():
+        old = registry.stacks.get(name)
+        for folder, (first, last) in kept:
+            start, end = places[folder]
+            stack.down_SK[start:end] = old.down_SK[first:last] if old else 0
+            stack.up_SM[start:end] = old.up_SM[first:last] if old else 0
+        if add is not None:
+            start, end = places[add.folder]
+            update = add.updates.get(name)
+            stack.down_SK[start:end] = update.down_RK if update else 0
+            stack.up_SM[start:end] = update.up_RM if update else 0
     loads = {folder: registry.loads.get(folder, next(_COUNT)) for folder in places}
-    return Registry(places, loads, stacks if places else {})
+    return Registry(places, loads, stacks)
 
 
-def _restacked(stack: Stack | None, ranges: list[tuple[int, int]], add: Adapter | None, name: str) -> Stack:
-    update = add.updates.get(name) if add else None
-    width = stack.down_SK.shape[1] if stack else update.down_RK.shape[1]
-    height = stack.up_SM.shape[1] if stack else update.up_RM.shape[1]
-    down, up = [], []
-    for first, last in ranges:
-        down.append(stack.down_SK[first:last] if stack else torch.zeros(last - first, width))
-        up.append(stack.up_SM[first:last] if stack else torch.zeros(last - first, height))
-    if add is not None:
-        down.append(update.down_RK if update else torch.zeros(add.rank, width))
-        up.append(update.up_RM if update else torch.zeros(add.rank, height))
-    return Stack(torch.cat(down), torch.cat(up)) if down else Stack(torch.empty(0, width), torch.empty(0, height))
+def _widths(down: torch.Tensor, up: torch.Tensor) -> tuple[int, int]:
+    return down.shape[1], up.shape[1]
+
+
+def _room(widths: Mapping[str, tuple[int, int]], rows: int) -> dict[str, Stack]:
+    """Return stacks of so many rows, all in one block: the system gets a large block back whole, small ones never."""
+    block = torch.empty(rows * sum(map(sum, widths.values())))
+    parts = iter(block.split([rows * width for both in widths.values() for width in both]))
+    return {
+        name: Stack(next(parts).view(rows, inputs), next(parts).view(rows, outputs))
+        for name, (inputs, outputs) in widths.items()
+    }

@@ -1,6 +1,7 @@
 """Answers held to a form, by the library llguidance: a grammar says which tokens may come next."""
 
 import json
+import threading
 from typing import Any
 
 import torch
@@ -55,13 +56,15 @@ class Grammars:
         self._tokenizer = tokenizer
         self._vocabulary = vocabulary
         self._own: LLTokenizer | None = None
+        self._making = threading.Lock()
 
     @property
     def own(self) -> LLTokenizer:
         """The tokenizer in the library's form."""
-        if self._own is None:
-            self._own = from_tokenizer(self._tokenizer, self._vocabulary)
-        return self._own
+        with self._making:
+            if self._own is None:
+                self._own = from_tokenizer(self._tokenizer, self._vocabulary)
+            return self._own
 
     def follow(self, grammar: str) -> "Follower":
         """Return what holds one row to a grammar."""

@@ -38,6 +38,11 @@ class Shape:
         channels = getattr(config, "head_dim", None) or config.hidden_size // heads
         return cls(config.num_hidden_layers, groups, channels)
 
+    @property
+    def token_bytes(self) -> int:
+        """Memory of one token's keys and values, in fp32."""
+        return self.layers * 2 * self.groups * self.channels * torch.float32.itemsize
+
     def empty(self, *places: int) -> torch.Tensor:
         """Return room for keys and values: (layers, 2, …, groups, tokens, channels)."""
         *rows, tokens = places
@@ -62,6 +67,12 @@ class Pool:
         self._kv = shape.empty(STEP_ROWS, STEP_TOKENS)
         self._row_B = self._length_B = torch.empty(0, dtype=torch.long)
         self._longest = 0
+
+    def bytes_with(self, tokens: int = 0, rows: int = 0) -> int:
+        """Return the memory that the next steps need with `rows` more rows of so many tokens each."""
+        longest = max([tokens, *(length + 1 for length in self.lengths)])
+        rows += len(self.lengths)
+        return _steps(rows, STEP_ROWS) * _steps(longest, STEP_TOKENS) * self.shape.token_bytes
 
     def join(self, kv: torch.Tensor) -> None:
         """Take a row whose prompt is computed: (layers, 2, G, T, D)."""
@@ -118,11 +129,13 @@ class Pool:
         return hidden_BL if window is None else hidden_BL | (places <= self._length_B[:, None] - window)
 
     def _grow(self, rows: int, tokens: int) -> None:
-        old_rows, old_tokens = self._kv.shape[2], self._kv.shape[4]
-        if rows <= old_rows and tokens <= old_tokens:
+        if rows <= self._kv.shape[2] and tokens <= self._kv.shape[4]:
             return
-        new = self.shape.empty(_steps(max(rows, old_rows), STEP_ROWS), _steps(max(tokens, old_tokens), STEP_TOKENS))
-        new[:, :, :old_rows, :, :old_tokens] = self._kv
+        # As large as is needed now: one long answer must not leave all later ones its room.
+        longest = max([tokens, *self.lengths])
+        new = self.shape.empty(_steps(rows, STEP_ROWS), _steps(longest, STEP_TOKENS))
+        kept, width = len(self.lengths), min(new.shape[4], self._kv.shape[4])
+        new[:, :, :kept, :, :width] = self._kv[:, :, :kept, :, :width]
         self._kv = new
 
 

@@ -1,5 +1,6 @@
 """One request on its way through the engine."""
 
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -23,6 +24,7 @@ class Row:
     """Tokens of the answer at most."""
     speaker: Speaker
     chooser: Chooser
+    asked_at: float = field(default_factory=time.monotonic)
     cancelled: bool = False
     prompt: Prompt | None = None
     """Set while the prompt is computed."""
@@ -38,6 +40,11 @@ class Row:
     def adapter(self) -> Path | None:
         """Whose answer it is."""
         return self.ask.adapter
+
+    @property
+    def ids(self) -> tuple[int, ...]:
+        """What is to be computed before the next token is chosen: the prompt, and what was said."""
+        return (*self.ask.ids, *self.speaker.ids)
 
     def cancel(self) -> None:
         """Nobody listens any more."""

@@ -14,6 +14,8 @@ class ServeSpec(Spec):
     """Requests that may wait; the next one is refused with "come back later"."""
     adapter_bytes: int = Field(2_000_000_000, ge=1)
     """Memory for adapters; the least recently used ones leave it."""
+    answer_bytes: int = Field(4_000_000_000, ge=1)
+    """Memory for keys and values of the answers under way; those that do not fit beside the others wait."""
     prefix_bytes: int = Field(1_000_000_000, ge=0)
     """Memory for keys and values of prompts seen before, so that a repeated system prompt is computed once."""
     prefill_tokens: int = Field(512, ge=16)

@@ -23,6 +23,7 @@ from tests.serve.made import (
 
 from luthier.core.errors import LuthierError, ModelError
 from luthier.serve.adapters import WEIGHTS
+from luthier.serve.constrain import json_schema
 from luthier.serve.engines.transformers import EngineError, TransformersEngine
 from luthier.serve.request import Ask, Piece, QueueFullError, Sampling
 
@@ -256,23 +257,28 @@ def test_a_bad_adapter_is_told_to_who_asked_and_nobody_else(engine, known, adapt
     assert engine.stats().adapters == 1
 
 
-def grown(adapter, folder, factor: float):
+def grown(adapter, folder, down: float, up: float):
+    """Write an adapter all of whose numbers are two."""
     shutil.copytree(adapter, folder)
-    tensors = {name: tensor * factor for name, tensor in load_file(adapter / WEIGHTS).items()}
-    save_file(tensors, folder / WEIGHTS)
+    tensors = load_file(adapter / WEIGHTS)
+    filled = {name: torch.full_like(tensor, down if "lora_A" in name else up) for name, tensor in tensors.items()}
+    save_file(filled, folder / WEIGHTS)
     return folder
 
 
-@pytest.mark.parametrize("factor", [1e12, 1e30, 1e38])
-def test_an_adapter_that_overflows_ends_alone(engine, known, adapter, tmp_path, factor) -> None:
-    huge = grown(adapter, tmp_path / "huge", factor)
+@pytest.mark.parametrize("numbers", [(1e30, 1e30), (3e38, 1e-6), (1e-6, 1e38)])
+def test_an_adapter_that_overflows_ends_alone(engine, known, adapter, tmp_path, numbers) -> None:
+    huge = grown(adapter, tmp_path / "huge", *numbers)
+    gate = Gate(engine)
     asked = [(None, greedy(60)), (huge, Sampling(60)), (adapter, greedy(60)), (huge, greedy(60))]
     heard = [ask(engine, IDS, sampling, whose) for whose, sampling in asked]
+    gate.open.set()
+    gate.ticket.cancel()
     for listener, (whose, _) in zip(heard, asked, strict=True):
-        if whose == huge:
-            assert isinstance(listener.wait().error, ModelError) or listener.finish
-        else:
+        if whose != huge:
             check_as_offline(listener, known, IDS, whose, tokens=60)
+        else:
+            assert isinstance(listener.wait().error, ModelError) and not listener.pieces
     for _ in range(4):
         check_serves(engine, known)
 
@@ -288,7 +294,8 @@ class Poisoned(TransformersEngine):
 
 def test_a_row_without_numbers_leaves_none_behind(known) -> None:
     engine = Poisoned(known.base, spec(rows=3))
-    heard = [ask(engine, prompt(30, seed=seed), endless(engine, 60)) for seed in range(3)]
+    # The last row, which takes the first one's place, is shorter than the middle one: what lay there is in sight.
+    heard = [ask(engine, prompt(length), endless(engine, 60)) for length in (30, 80, 40)]
     errors = [listener.wait().error for listener in heard]
     assert [isinstance(error, ModelError) for error in errors] == [True, False, False]
     for listener in (heard[1], heard[2]):
@@ -333,3 +340,59 @@ def test_more_adapters_than_fit_take_turns(known, tmp_path) -> None:
                 check_as_offline(listener, known, IDS, folder)
         check_soon(lambda: engine.stats().adapter_bytes <= limit)
         assert engine.stats().adapters == 2
+
+
+class Tight(TransformersEngine):
+    """Counts the rows that had to make room."""
+
+    def __init__(self, *given) -> None:
+        self.put_back = 0
+        super().__init__(*given)
+
+    def _make_room(self) -> None:
+        before = len(self._rows)
+        super()._make_room()
+        self.put_back += before - len(self._rows)
+
+
+@pytest.mark.parametrize("limit", [1, 4 * 256 * 256], ids=["one at a time", "a few"])
+def test_answers_that_do_not_fit_wait_and_go_on_where_they_were(known, adapter, limit) -> None:
+    grammar = json_schema({"type": "string", "minLength": 90, "maxLength": 110})
+
+    def samplings(engine: TransformersEngine) -> list[Sampling]:
+        long = endless(engine, 130)
+        drawn = Sampling(120, seed=5, logprobs=2, frequency_penalty=0.4, logit_bias=long.logit_bias)
+        return [long, drawn, Sampling(130, seed=6, logprobs=0, grammar=grammar), endless(engine, 40)]
+
+    with running(known.base, spec()) as engine:
+        asked = [
+            (prompt(length, seed=50), sampling, whose)
+            for length, whose in ((150, None), (185, adapter))
+            for sampling in samplings(engine)
+        ]
+        alone = [ask(engine, *one).wait() for one in asked]
+    engine = Tight(known.base, spec(answer_bytes=limit, prefill_tokens=64))
+    heard = [ask(engine, *one) for one in asked]
+    for listener, expected in zip(heard, alone, strict=True):
+        assert listener.wait().tokens == expected.tokens and listener.text == expected.text
+        assert listener.finish == expected.finish
+        assert [t.chosen.logprob for t in listener.spoken] == pytest.approx(
+            [t.chosen.logprob for t in expected.spoken], abs=1e-4
+        )
+        assert sum(p.new_tokens for p in listener.pieces) == sum(p.new_tokens for p in expected.pieces)
+    check_idle(engine)
+    assert engine.put_back > 1 if limit > 1 else engine.put_back == 0
+    assert engine.stats().prompt_tokens == sum(len(ids) for ids, _, _ in asked)
+    engine.close()
+
+
+def test_answers_put_back_in_line_can_be_cancelled_and_closed(known) -> None:
+    engine = Tight(known.base, spec(answer_bytes=4 * 256 * 256))
+    heard = [Listener() for _ in range(4)]
+    tickets = [engine.submit(Ask(prompt(185, seed=51), endless(engine, 300)), listener) for listener in heard]
+    check_soon(lambda: engine.put_back > 0)
+    tickets[3].cancel()
+    assert heard[3].wait().finish == "cancelled"
+    engine.close()
+    for listener in heard[:3]:
+        assert listener.wait().error is not None or listener.finish == "length"

@@ -9,6 +9,7 @@ import torch
 from tests.serve.made import (
     CLOSE,
     MAKERS,
+    SHORT_ROPE,
     Listener,
     Offline,
     ask,
@@ -251,6 +252,20 @@ def test_embeddings_are_the_mean_of_the_last_states(offline, tmp_path, family) -
             engine.embed(prompts, tmp_path / "nowhere")
         assert engine.stats().adapters == 1
         engine.unload(adapter)
+
+
+def test_a_context_ends_where_positions_would_change_for_the_whole_batch(offline) -> None:
+    known, ids = offline("phi3-long"), prompt(20)
+    with running(known.base, spec()) as engine:
+        assert engine.context == SHORT_ROPE
+        bans = dict.fromkeys(engine.stop_ids, -1e4)
+        heard = [ask(engine, prompt(length), greedy(CONTEXT, logit_bias=bans)) for length in (20, 50)]
+        for listener in heard:
+            assert listener.wait().finish == "length"
+        check_as_offline(ask(engine, ids, greedy(30)), known, ids, tokens=30)
+        with pytest.raises(ValueError, match="context"):
+            ask(engine, prompt(SHORT_ROPE))
+    assert [len(listener.tokens) for listener in heard] == [44, 14]
 
 
 def test_another_kind_of_model_is_refused(tmp_path) -> None:

@@ -8,6 +8,7 @@ class Refusal(LuthierError):
 
     code = "refused"
     exit_status = 2
+    usual_hint = "docs/moving.md tells what each field takes; the lists of files, jobs and models tell what there is"
 
     def __init__(
         self,

@@ -12,9 +12,11 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from transformers import PreTrainedConfig
 
 from luthier.core.errors import LuthierError, ModelError
 from luthier.model.device import physical_cores
@@ -32,6 +34,8 @@ from luthier.serve.spec import ServeSpec
 from luthier.serve.text import Speaker
 
 LONGEST_WAIT_S = 60
+AHEAD_TOKENS = 64
+"""Room that an answer needs to begin beside others, so that it does not go back in line at once."""
 LOG = logging.getLogger(__name__)
 Order = Callable[[], None]
 
@@ -41,6 +45,17 @@ class EngineError(LuthierError):
 
     code = "engine_failed"
     usual_hint = "ask again; if it happens again, please report it"
+
+
+@dataclass
+class _Embedding:
+    """A prompt's vector while it is computed."""
+
+    ids: Sequence[int]
+    adapter: Path | None
+    prompt: Prompt | None = None
+    sum_D: torch.Tensor | float = 0.0
+    vector: list[float] | None = None
 
 
 class TransformersEngine:
@@ -54,7 +69,7 @@ class TransformersEngine:
             raise ModelError("this kind of model is not served yet", where={"model": base_folder}, hint=hint)
         self._route, sizes = route_linears(self._model)
         self._model.set_attn_implementation(NAME)
-        self._spec, self._context = spec, context_length(base_folder)
+        self._spec, self.context = spec, min(context_length(base_folder), _same_positions(self._model.config))
         template = Template(load_tokenizer(base_folder))
         self._tokenizer, self.stop_ids = template.tokenizer, template.stop_ids
         self._shape = Shape.of(self._model)
@@ -71,10 +86,12 @@ class TransformersEngine:
         self._busy_s = 0.0
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
         self._thread.start()
+        # It takes a second, which answers under way should not wait for.
+        threading.Thread(target=lambda: self._grammars.own, name="grammars", daemon=True).start()
 
     def submit(self, ask: Ask, heard: Heard) -> Row:
         """Put a request in line and return at once; raise QueueFullError where the line is full."""
-        limit = min(ask.sampling.max_tokens, self._context - len(ask.ids))
+        limit = min(ask.sampling.max_tokens, self.context - len(ask.ids))
         if not ask.ids or limit < 1:
             raise ValueError("a prompt has at least one token and fewer than the context holds")
         row = Row(ask, heard, limit, Speaker(self._tokenizer, ask.sampling.stop), Chooser(ask.sampling))
@@ -102,7 +119,7 @@ class TransformersEngine:
                 self._shelf.let_go(adapter)
                 raise error
         try:
-            return [self._on_thread(lambda ids=ids: self._vector(ids, adapter)) for ids in prompts]
+            return [self._embedded(ids, adapter) for ids in prompts]
         finally:
             if adapter is not None:
                 self._shelf.let_go(adapter)
@@ -179,8 +196,7 @@ class TransformersEngine:
             self._reading.remove(row)
             self._drop(row)
         budget = self._spec.prefill_tokens
-        while budget > 0 and self._reading and len(self._rows) < self._spec.rows:
-            row = self._reading[0]
+        while budget > 0 and self._reading and self._has_room(row := self._reading[0]):
             try:
                 budget -= self._read_piece(row, budget)
             except Exception as error:  # noqa: BLE001 (a prompt's trouble is nobody else's)
@@ -188,11 +204,23 @@ class TransformersEngine:
             if row.prompt is None:
                 self._reading.popleft()
 
+    def _has_room(self, row: Row) -> bool:
+        """Say whether a row fits beside those under way, with room for some tokens; alone it always does."""
+        tokens = len(row.ids) + AHEAD_TOKENS
+        fits = len(self._rows) < self._spec.rows and self._pool.bytes_with(tokens, 1) <= self._spec.answer_bytes
+        return fits or not self._rows
+
+    def _make_room(self) -> None:
+        """Put rows that no longer fit back in line, the last to come first; they go on where they were."""
+        while len(self._rows) > 1 and self._pool.bytes_with() > self._spec.answer_bytes:
+            place = max(range(len(self._rows)), key=lambda place: self._rows[place].asked_at)
+            self._reading.appendleft(self._leave(place))
+
     def _read_piece(self, row: Row, budget: int) -> int:
         """Compute a piece of a prompt; after the last one the row answers, or is over. Returns the tokens computed."""
-        ids = row.ask.ids
+        ids = row.ids
         if row.prompt is None:
-            self._begin(row)
+            self._begin(row, ids)
         prompt = row.prompt
         piece = ids[prompt.done : prompt.done + budget]
         self._route.direct(self._shelf.registry, [row.adapter])
@@ -208,8 +236,9 @@ class TransformersEngine:
         if prompt.done == len(ids):
             _check_finite(float(logits.max()))
             self._prefixes.keep(self._whose(row), ids, prompt.kv)
-            self._counts["prompt"] += len(ids)
-            self._counts["cached"] += row.cached
+            if not row.said:
+                self._counts["prompt"] += len(ids)
+                self._counts["cached"] += row.cached
             if row.next(logits.float(), self._grammars, self.stop_ids) is None:
                 self._pool.join(prompt.kv)
                 self._rows.append(row)
@@ -222,13 +251,12 @@ class TransformersEngine:
     def _whose(self, row: Row) -> Whose:
         return (row.adapter, self._shelf.registry.loads[row.adapter]) if row.adapter else None
 
-    def _begin(self, row: Row) -> None:
-        ids = row.ask.ids
+    def _begin(self, row: Row, ids: Sequence[int]) -> None:
         row.cached, known = self._prefixes.find(self._whose(row), ids)
         row.prompt = Prompt(self._shape.empty(len(ids)), row.cached)
         if known is not None:
             row.prompt.kv[..., : row.cached, :] = known
-        if row.ask.sampling.grammar:
+        if row.ask.sampling.grammar and row.follower is None:
             row.follower = self._grammars.follow(row.ask.sampling.grammar)
 
     def _step(self) -> None:
@@ -238,6 +266,7 @@ class TransformersEngine:
                 self._drop(self._leave(place))
         if not self._rows:
             return
+        self._make_room()
         self._route.direct(self._shelf.registry, [row.adapter for row in self._rows])
         logits = self._model(
             input_ids=torch.tensor([[row.next_token] for row in self._rows]),
@@ -262,9 +291,9 @@ class TransformersEngine:
             if row.chooser.is_plain:
                 return row.take(likely, logits_V, self._grammars, self.stop_ids) is not None
             return row.next(logits_V.float(), self._grammars, self.stop_ids) is not None
-        except LuthierError as error:
+        except Exception as error:  # noqa: BLE001 (a row's trouble is nobody else's)
             self._pool.wipe(place)
-            row.tell(error)
+            row.tell(_told(error))
             return True
 
     def _leave(self, place: int) -> Row:
@@ -289,27 +318,35 @@ class TransformersEngine:
 
     def _fail(self, rows: Sequence[Row], error: Exception) -> None:
         """Tell rows that their computation failed, and let them go."""
-        told = error
-        if not isinstance(error, LuthierError):
-            LOG.error("a step failed: %s", type(error).__name__)
-            is_memory = isinstance(error, MemoryError | torch.OutOfMemoryError)
-            told = EngineError("out of memory" if is_memory else "the engine had an error", why=type(error).__name__)
+        told = _told(error)
         for row in rows:
             self._gone(row)
             row.tell(told)
 
-    def _vector(self, ids: Sequence[int], adapter: Path | None) -> list[float]:
-        self._route.direct(self._shelf.registry, [adapter])
-        states = self._model.base_model(
-            input_ids=torch.tensor([list(ids)]),
-            position_ids=torch.arange(len(ids))[None],
-            use_cache=False,
-            attending=Prompt(self._shape.empty(len(ids))),
-        ).last_hidden_state[0]
-        return torch.nn.functional.normalize(states.float().mean(dim=0), dim=0).tolist()
+    def _embedded(self, ids: Sequence[int], adapter: Path | None) -> list[float]:
+        """Return a vector, computed piece by piece, so that answers under way go on between."""
+        made = _Embedding(ids, adapter)
+        while made.vector is None:
+            self._on_thread(lambda: self._embed_piece(made))
+        return made.vector
 
-    def _on_thread(self, work: Callable[[], list[float]]) -> list[float]:
-        done: Future[list[float]] = Future()
+    def _embed_piece(self, made: "_Embedding") -> None:
+        made.prompt = made.prompt or Prompt(self._shape.empty(len(made.ids)))
+        piece = made.ids[made.prompt.done : made.prompt.done + self._spec.prefill_tokens]
+        self._route.direct(self._shelf.registry, [made.adapter])
+        states = self._model.base_model(
+            input_ids=torch.tensor([list(piece)]),
+            position_ids=torch.arange(made.prompt.done, made.prompt.done + len(piece))[None],
+            use_cache=False,
+            attending=made.prompt,
+        ).last_hidden_state[0]
+        made.prompt.done += len(piece)
+        made.sum_D = made.sum_D + states.float().sum(dim=0)
+        if made.prompt.done == len(made.ids):
+            made.vector = torch.nn.functional.normalize(made.sum_D, dim=0).tolist()
+
+    def _on_thread(self, work: Callable[[], None]) -> None:
+        done: Future[None] = Future()
 
         def order() -> None:
             try:
@@ -331,6 +368,22 @@ class TransformersEngine:
         if self._counts["ended"]:
             error.retry_after_s = min(max(1, round(self._busy_s / self._counts["ended"])), LONGEST_WAIT_S)
         return error
+
+
+def _same_positions(config: PreTrainedConfig) -> float:
+    """Return up to which length positions are encoded alike: longrope changes all of a batch's by its longest row."""
+    rope = getattr(config, "rope_parameters", None) or {}
+    return rope["original_max_position_embeddings"] if rope.get("rope_type") == "longrope" else math.inf
+
+
+def _told(error: Exception) -> LuthierError:
+    """Return what is said about a failure."""
+    if isinstance(error, LuthierError):
+        return error
+    LOG.error("a step failed: %s", type(error).__name__)
+    # On CPUs, torch says so in words only.
+    is_memory = isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+    return EngineError("out of memory" if is_memory else "the engine had an error", why=type(error).__name__)
 
 
 def _check_finite(best: float) -> None:
