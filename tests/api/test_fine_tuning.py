@@ -170,6 +170,15 @@ def test_jobs_are_paged_and_filtered_by_metadata(house: Whole) -> None:
         jobs.cancel(job.id)
 
 
+FILTERS = ("metadata=all", "metadata[a]=1&metadata[a]=2", "metadata[a]=1&metadata=null", "metadata[a][b]=1")
+
+
+@pytest.mark.parametrize("query", FILTERS)
+def test_a_filter_that_is_none_is_refused_and_not_ignored(house: Whole, query: str) -> None:
+    reply = house.http().get(f"/v1/fine_tuning/jobs?{query}")
+    assert (reply.status_code, reply.json()["error"]["param"]) == (400, "metadata")
+
+
 def test_pause_resume_and_cancel(house: Whole, rows: str) -> None:
     jobs = house.client().fine_tuning.jobs
     # The strict client does not know `paused`, as measured of the hosted service's own schema.

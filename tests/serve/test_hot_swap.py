@@ -16,7 +16,7 @@ from luthier.serve.engines.transformers import TransformersEngine
 from luthier.serve.request import Ask
 
 SWAPS = 1000 if os.environ.get("LUTHIER_PROOF") else 100
-ADAPTERS, THREADS, TOKENS = 16, 8, 12
+ADAPTERS, THREADS, TOKENS = 16, 8, 8
 MOST_GROWTH_BYTES = 32_000_000
 PROMPTS = [prompt(7, seed=60), prompt(30, seed=61), *(prompt(48, seed=62) + prompt(end) for end in (5, 21))]
 

@@ -80,6 +80,7 @@ def test_numbers_that_are_none_stay_with_the_row_that_had_them() -> None:
     rows.append(Told(2))
     pool.join(rows[2].kv)
     step(pool, rows[1:], None)
+    assert pool.lengths == [6, 3]
 
 
 @pytest.mark.parametrize("window", [None, 1, 7])

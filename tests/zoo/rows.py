@@ -149,13 +149,13 @@ ROWS = (
         "ONNX",
         ("2025-51480", "2026-27489", "2026-34446", "2026-34447", "VA-26-233-01"),
         "external data outside the folder",
-        "ONNX is not read; indexes and links of weights stay in their folder",
+        "ONNX is not read; an index of weights names files of its own folder only",
     ),
     Row(
         "Starlette",
         ("2024-47874", "2025-54121", "2025-62727"),
         "forms in memory, blocking, ranges",
-        "floors; forms are bounded; ranges are not served",
+        "floors; forms are bounded in time and memory; ranges are not served",
     ),
     Row(
         "picklescan",

@@ -68,6 +68,7 @@ def make_app(
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
+        form_limits={"max_files": 1, "max_fields": 16, "max_part_size": 1 << 16},
     )
     app.state.service, app.state.inference, app.state.grading = service, talk, grading
     app.state.once = Once(service.database)

@@ -95,7 +95,12 @@ def load_tuned(base_folder: Path, weights_folder: Path) -> torch.nn.Module:
         return load_model(weights_folder)
     if not (weights_folder / ADAPTER_FILE).exists():
         raise ModelError("the adapter has no safetensors file", where={"folder": weights_folder})
-    if json.loads(config.read_text()).get("auto_mapping"):
+    told = json.loads(config.read_text())
+    if told.get("peft_type") != "LORA":
+        raise ModelError(
+            "this kind of adapter is not known", where={"file": config}, why=f"it is {told.get('peft_type')}"
+        )
+    if told.get("auto_mapping"):
         raise ModelError("this adapter needs code from its repository, which never runs", where={"file": config})
     return PeftModel.from_pretrained(load_model(base_folder), str(weights_folder)).eval()
 

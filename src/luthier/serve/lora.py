@@ -8,8 +8,8 @@ import torch
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
-from luthier.model.fast.gemm import matmul
 from luthier.serve.adapters import EMPTY, Registry, Size
+from luthier.serve.packed import product_with
 
 
 @dataclass
@@ -37,26 +37,20 @@ class Route:
 
 
 class RoutedLinear(torch.nn.Module):
-    """A linear layer, y = x W' + b, on the weights of another one, and the updates that the route names."""
+    """A linear layer, y = x W' + b, with another one's weights, and the updates that the route names."""
 
     def __init__(self, layer: torch.nn.Linear | Conv1D, name: str, route: Route) -> None:
         super().__init__()
-        self.weight, self.bias = layer.weight, layer.bias
-        self._transposed = isinstance(layer, Conv1D)
-        self._name, self._route = name, route
-
-    @property
-    def size(self) -> Size:
+        weight_MK = layer.weight.t() if isinstance(layer, Conv1D) else layer.weight
+        self.size: Size = (weight_MK.shape[1], weight_MK.shape[0])
         """Inputs and outputs."""
-        rows, columns = self.weight.shape
-        return (rows, columns) if self._transposed else (columns, rows)
+        self._product = product_with(weight_MK.detach(), layer.bias)
+        self._name, self._route = name, route
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return y (…, M) for x (…, K)."""
         x_NK = x.reshape(-1, x.shape[-1])
-        y = matmul(x_NK, self.weight if self._transposed else self.weight.t())
-        if self.bias is not None:
-            y += self.bias
+        y = self._product(x_NK)
         route = self._route
         stack = route.registry.stacks.get(self._name) if route.last > route.first else None
         if stack is not None:
@@ -68,11 +62,12 @@ class RoutedLinear(torch.nn.Module):
 
 
 def route_linears(model: PreTrainedModel) -> tuple[Route, dict[str, Size]]:
-    """Exchange the linear layers of a model for routed ones on the same weights; return the route and their sizes."""
+    """Exchange the linear layers of a model for routed ones with their weights; return the route and their sizes."""
     route, sizes = Route(), {}
-    layers = [(name, module) for name, module in model.named_modules() if type(module) in (torch.nn.Linear, Conv1D)]
-    for name, layer in layers:
-        routed = RoutedLinear(layer, name, route)
+    names = [name for name, module in model.named_modules() if type(module) in (torch.nn.Linear, Conv1D)]
+    # One after the other, so that no more than one weight is in memory twice.
+    for name in names:
+        routed = RoutedLinear(model.get_submodule(name), name, route)
         model.set_submodule(name, routed)
         sizes[name] = routed.size
     return route, sizes

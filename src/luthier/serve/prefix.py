@@ -7,8 +7,8 @@ from pathlib import Path
 
 import torch
 
-Whose = tuple[Path, int] | None
-"""An adapter's folder and the number of its reading, or None for the base."""
+Whose = tuple[str, Path | None, int]
+"""Who asked, and the adapter's folder with the number of its reading; None and 0 for the base."""
 BLOCK = 16
 """Tokens by which common beginnings are found."""
 Key = tuple[Whose, int]
@@ -18,7 +18,7 @@ Key = tuple[Whose, int]
 class Seen:
     """One prompt's keys and values, (layers, 2, G, T, D)."""
 
-    adapter: Whose
+    whose: Whose
     ids: tuple[int, ...]
     kv: torch.Tensor
 
@@ -32,47 +32,47 @@ class Prefixes:
         self._seen: OrderedDict[tuple[Whose, tuple[int, ...]], Seen] = OrderedDict()
         self._by_block: dict[Key, Seen] = {}
 
-    def find(self, adapter: Whose, ids: Sequence[int]) -> tuple[int, torch.Tensor | None]:
+    def find(self, whose: Whose, ids: Sequence[int]) -> tuple[int, torch.Tensor | None]:
         """Return how many of the first tokens are known, all but one at most, and their keys and values."""
         found, tokens = None, 0
-        for count, key in _blocks(adapter, ids[:-1]):
+        for count, key in _blocks(whose, ids[:-1]):
             if key not in self._by_block:
                 break
             found, tokens = self._by_block[key], count
         # Equal hashes are nearly always equal tokens; an answer must not hang on "nearly".
-        if found is None or found.adapter != adapter or found.ids[:tokens] != tuple(ids[:tokens]):
+        if found is None or found.whose != whose or found.ids[:tokens] != tuple(ids[:tokens]):
             return 0, None
-        self._seen.move_to_end((adapter, found.ids))
+        self._seen.move_to_end((whose, found.ids))
         return tokens, found.kv[..., :tokens, :]
 
-    def keep(self, adapter: Whose, ids: Sequence[int], kv: torch.Tensor) -> None:
+    def keep(self, whose: Whose, ids: Sequence[int], kv: torch.Tensor) -> None:
         """Remember a prompt; the least recently used ones make room."""
-        name = (adapter, tuple(ids))
+        name = (whose, tuple(ids))
         if len(ids) < BLOCK or kv.nbytes > self._limit or name in self._seen:
             return
         seen = Seen(*name, kv)
         self._seen[name] = seen
         self._bytes += kv.nbytes
-        self._by_block |= {key: seen for _, key in _blocks(adapter, ids)}
+        self._by_block |= {key: seen for _, key in _blocks(whose, ids)}
         while self._bytes > self._limit:
             self._forget(next(iter(self._seen.values())))
 
     def forget(self, adapter: Path) -> None:
         """Forget what an adapter computed."""
-        for seen in [seen for seen in self._seen.values() if seen.adapter and seen.adapter[0] == adapter]:
+        for seen in [seen for seen in self._seen.values() if seen.whose[1] == adapter]:
             self._forget(seen)
 
     def _forget(self, seen: Seen) -> None:
-        del self._seen[seen.adapter, seen.ids]
+        del self._seen[seen.whose, seen.ids]
         self._bytes -= seen.kv.nbytes
-        for _, key in _blocks(seen.adapter, seen.ids):
+        for _, key in _blocks(seen.whose, seen.ids):
             if self._by_block.get(key) is seen:
                 del self._by_block[key]
 
 
-def _blocks(adapter: Whose, ids: Sequence[int]) -> Iterator[tuple[int, Key]]:
+def _blocks(whose: Whose, ids: Sequence[int]) -> Iterator[tuple[int, Key]]:
     """Yield each whole block's end, and the key of all tokens up to it."""
     chain = 0
     for end in range(BLOCK, len(ids) + 1, BLOCK):
         chain = hash((chain, tuple(ids[end - BLOCK : end])))
-        yield end, (adapter, chain)
+        yield end, (whose, chain)

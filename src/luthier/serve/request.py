@@ -44,6 +44,8 @@ class Ask:
     sampling: Sampling
     adapter: Path | None = None
     """Folder of the adapter's weights in PEFT's format; None is the base model."""
+    owner: str = ""
+    """Who asks: what is remembered of one owner's prompts is never used, or told, for another's."""
 
 
 @dataclass(frozen=True)

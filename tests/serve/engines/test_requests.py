@@ -357,18 +357,17 @@ class Tight(TransformersEngine):
 
 @pytest.mark.parametrize("limit", [1, 4 * 256 * 256], ids=["one at a time", "a few"])
 def test_answers_that_do_not_fit_wait_and_go_on_where_they_were(known, adapter, limit) -> None:
-    grammar = json_schema({"type": "string", "minLength": 90, "maxLength": 110})
+    grammar = json_schema({"type": "string", "minLength": 60, "maxLength": 70})
 
     def samplings(engine: TransformersEngine) -> list[Sampling]:
-        long = endless(engine, 130)
-        drawn = Sampling(120, seed=5, logprobs=2, frequency_penalty=0.4, logit_bias=long.logit_bias)
-        return [long, drawn, Sampling(130, seed=6, logprobs=0, grammar=grammar), endless(engine, 40)]
+        long = endless(engine, 90)
+        drawn = Sampling(90, seed=5, logprobs=2, frequency_penalty=0.4, logit_bias=long.logit_bias)
+        return [long, drawn, Sampling(100, seed=6, logprobs=0, grammar=grammar), endless(engine, 40)]
 
     with running(known.base, spec()) as engine:
         asked = [
-            (prompt(length, seed=50), sampling, whose)
-            for length, whose in ((150, None), (185, adapter))
-            for sampling in samplings(engine)
+            (prompt(180 + number, seed=50), sampling, [None, adapter][number % 2])
+            for number, sampling in enumerate(samplings(engine))
         ]
         alone = [ask(engine, *one).wait() for one in asked]
     engine = Tight(known.base, spec(answer_bytes=limit, prefill_tokens=64))
@@ -381,7 +380,7 @@ def test_answers_that_do_not_fit_wait_and_go_on_where_they_were(known, adapter, 
         )
         assert sum(p.new_tokens for p in listener.pieces) == sum(p.new_tokens for p in expected.pieces)
     check_idle(engine)
-    assert engine.put_back > 1 if limit > 1 else engine.put_back == 0
+    assert engine.put_back > 0 if limit > 1 else engine.put_back == 0
     assert engine.stats().prompt_tokens == sum(len(ids) for ids, _, _ in asked)
     engine.close()
 

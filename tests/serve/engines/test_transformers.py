@@ -2,6 +2,7 @@
 
 import json
 import random
+import shutil
 
 import jsonschema_rs
 import pytest
@@ -224,6 +225,17 @@ def test_answers_of_a_random_model_are_valid_and_end_by_themselves(engine, llama
         assert listener.finish == "stop"
     check_as_offline(free, llama, prompt(9), tokens=30)
     assert len({listener.text for listener in heard}) > 3
+
+
+def test_any_token_that_ends_answers_ends_a_complete_one(llama, tmp_path) -> None:
+    folder = shutil.copytree(llama.base, tmp_path / "two-ends")
+    other = tiny_tokenizer().convert_tokens_to_ids("<|endoftext|>")
+    (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": [other]}))
+    with running(folder, spec()) as engine:
+        assert engine.stop_ids == {other, tiny_tokenizer().eos_token_id}
+        grammar = json_schema({"type": "integer", "minimum": 100})
+        heard = ask(engine, prompt(6), greedy(100, grammar=grammar, logit_bias={other: 1e4})).wait()
+    assert heard.finish == "stop" and len(heard.text) == 3 and int(heard.text) >= 100
 
 
 def test_a_grammar_that_cannot_be_is_said_to_who_asked(engine, llama) -> None:

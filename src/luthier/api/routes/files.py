@@ -13,7 +13,7 @@ from luthier.api.shapes import FileDeleted, FileList, FileObject, UploadPurpose
 from luthier.api.words import ends_shape, file_shape
 from luthier.jobs.service.files import RESULTS
 from luthier.jobs.service.home import open_kept
-from luthier.jobs.service.refusal import Refusal
+from luthier.jobs.service.refusal import Refusal, not_found
 
 router = APIRouter(prefix="/files", tags=["files"])
 CHUNK_BYTES = 3 << 18
@@ -72,7 +72,10 @@ def get_content(request: Request, file_id: str) -> StreamingResponse:
     """Return a file's bytes; a job's results are base64 at OpenAI's door, as hosted, and plain at Azure's."""
     files, owner = service_of(request).files, owner_of(request)
     record, path = files.get(file_id, owner), files.path(file_id, owner)
-    chunks = _chunks(open_kept(path))
+    try:
+        chunks = _chunks(open_kept(path))
+    except FileNotFoundError as error:
+        raise not_found("File", file_id) from error
     if record.purpose == RESULTS and not request.url.path.startswith(AZURE):
         chunks = (base64.b64encode(chunk) for chunk in chunks)
     return StreamingResponse(chunks, media_type="application/octet-stream")

@@ -5,6 +5,7 @@ import re
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request
+from starlette.datastructures import QueryParams
 
 from luthier.api.deps import IdempotencyKey, admin_of, once_of, owner_of, service_of
 from luthier.api.shapes import (
@@ -31,7 +32,7 @@ from luthier.jobs.service.refusal import Refusal
 
 router = APIRouter(prefix="/fine_tuning", tags=["fine-tuning"])
 Limit = Annotated[int, Query(ge=1, le=100)]
-PAIR = re.compile(r"metadata\[(.*)\]", re.DOTALL)
+PAIR = re.compile(r"metadata\[([^\[\]]*)\]")
 METADATA = {
     "parameters": [
         {
@@ -68,14 +69,9 @@ def create_job(request: Request, body: CreateJob, key: IdempotencyKey = None) ->
 )
 def list_jobs(request: Request, after: str | None = None, limit: Limit = 20) -> Any:
     """List a project's jobs, newest first."""
-    query = request.query_params
-    wanted = {found[1]: value for name, value in query.multi_items() if (found := PAIR.fullmatch(name))}
+    wanted, without = _metadata(request.query_params)
     page = service_of(request).tuning.list(
-        owner_of(request),
-        limit=limit,
-        after=after,
-        metadata=wanted or None,
-        no_metadata=query.get("metadata") == "null",
+        owner_of(request), limit=limit, after=after, metadata=wanted, no_metadata=without
     )
     return list_shape(page, lambda job: _shape(request, job))
 
@@ -188,6 +184,17 @@ def delete_permission(request: Request, fine_tuned_model_checkpoint: str, permis
 
 def _shape(request: Request, job: JobRecord) -> dict[str, Any]:
     return job_shape(job, service_of(request).settings.organization)
+
+
+def _metadata(query: QueryParams) -> tuple[dict[str, str], bool]:
+    """Return the pairs asked for, and whether jobs without any are; what is neither is refused and not ignored."""
+    asked = [(name, value) for name, value in query.multi_items() if name.startswith("metadata")]
+    pairs = {found[1]: value for name, value in asked if (found := PAIR.fullmatch(name))}
+    without = asked == [("metadata", "null")]
+    if not without and len(pairs) < len(asked):
+        message = "Invalid 'metadata': give metadata[key]=value, once for each key, or metadata=null."
+        raise Refusal(message, param="metadata", code="invalid_value")
+    return pairs, without
 
 
 def _admin(request: Request) -> str:

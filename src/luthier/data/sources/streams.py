@@ -30,7 +30,6 @@ class _Unpacked(io.RawIOBase):
     def __init__(self, path: Path) -> None:
         self._path = path
         self._file = gzip.GzipFile(path)
-        self._limit = max(BOMB_BYTES, BOMB_RATIO * path.stat().st_size)
         self._total = 0
 
     def readable(self) -> bool:
@@ -43,7 +42,8 @@ class _Unpacked(io.RawIOBase):
             where, hint = {"file": self._path}, "fetch it or pack it again"
             raise DataError("a gzip file is damaged or cut short", where=where, why=str(error), hint=hint) from error
         self._total += len(data)
-        check_bomb(self._path, self._total, self._limit)
+        # By what is read so far, not by the whole file: a large bomb is refused as soon as a small one.
+        check_bomb(self._path, self._total, max(BOMB_BYTES, BOMB_RATIO * self._file.fileobj.tell()))
         buffer[: len(data)] = data
         return len(data)
 

@@ -100,7 +100,7 @@ class Catalogue:
             row = self.database.one("own_model", id=name, owner=owner)
             if row is None:
                 raise no_model(name)
-            deployed = self.database.one("deployed", model=name)
+            deployed = self.database.one("deployed", model=name, owner=owner)
             if deployed is not None:
                 what = f"The model '{name}' is deployed as '{deployed['id']}'; delete the deployment first."
                 raise Refusal(what, status=409, code="model_deployed", param="model")

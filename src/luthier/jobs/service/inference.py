@@ -117,7 +117,7 @@ class Inference:
         if loaded is None:
             with self._loading:
                 loaded = self._join(served.base_model) or self._load(served.base_model)
-        return Seat(self, served, loaded)
+        return Seat(self, served, loaded, owner)
 
     def _join(self, base_model: str) -> Loaded | None:
         """Take a place at the base in memory if it is this one."""
@@ -139,7 +139,7 @@ class Inference:
         try:
             loaded = self._open(base_model, self._spec, self._render)
         except LuthierError as error:
-            message = f"The model cannot be loaded: {error.what}" + (f" ({error.why})" if error.why else "")
+            message = f"The model cannot be loaded: {error.what}"
             raise Refusal(message, status=503, kind="server_error", code="model_not_ready") from error
         with self._state:
             self._loaded, self._users = loaded, 1
@@ -168,8 +168,9 @@ class Inference:
 class Seat:
     """One request's place at a model; closing it cancels what is still under way."""
 
-    def __init__(self, inference: Inference, served: "Served", loaded: Loaded) -> None:
+    def __init__(self, inference: Inference, served: "Served", loaded: Loaded, owner: str) -> None:
         self._inference = inference
+        self._owner = owner
         self._answers: list[Answers] = []
         self._open = True
         self.name = served.name
@@ -187,7 +188,8 @@ class Seat:
 
     def ask(self, prompts: Sequence[Sequence[int]], samplings: Sequence[Sampling]) -> "Answers":
         """Put a row per prompt and sampling in line; Refusal with 429 where the line is full."""
-        asks = [Ask(tuple(ids), sampling, self.adapter) for ids, sampling in zip(prompts, samplings, strict=True)]
+        both = zip(prompts, samplings, strict=True)
+        asks = [Ask(tuple(ids), sampling, self.adapter, self._owner) for ids, sampling in both]
         answers = Answers(self.loaded.engine, asks, self._inference.measures)
         self._answers.append(answers)
         return answers

@@ -12,6 +12,10 @@ FIRST_TOKEN_S = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 TOKENS_PER_S = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
 
 
+METHODS = ("GET", "POST", "PUT", "DELETE")
+"""What clients may write in a request's first line has no end, a label's values must."""
+
+
 class Measures:
     """One service's counters; what an engine or the queue knows itself is asked when someone looks."""
 
@@ -37,7 +41,7 @@ class Measures:
 
     def count_request(self, method: str, route: str, status: int) -> None:
         """Count an answered request under its route's pattern."""
-        self._requests.labels(method, route, str(status)).inc()
+        self._requests.labels(method if method in METHODS else "other", route, str(status)).inc()
 
     def count_answer(self, *, first_token_s: float, rest_s: float, tokens: int) -> None:
         """Count a whole answer: time to its first token, and the speed of those after it."""

@@ -63,7 +63,7 @@ class TransformersEngine:
 
     def __init__(self, base_folder: Path, spec: ServeSpec) -> None:
         """Load the base; raise ModelError where its attention is not one that is served."""
-        self._model = load_model(base_folder).requires_grad_(False)
+        self._model = load_model(base_folder).cpu().requires_grad_(False)
         if self._model.config.model_type not in FAMILIES:
             hint = f"served are {', '.join(FAMILIES)}"
             raise ModelError("this kind of model is not served yet", where={"model": base_folder}, hint=hint)
@@ -73,7 +73,7 @@ class TransformersEngine:
         template = Template(load_tokenizer(base_folder))
         self._tokenizer, self.stop_ids = template.tokenizer, template.stop_ids
         self._shape = Shape.of(self._model)
-        self._grammars = Grammars(self._tokenizer, self._model.get_output_embeddings().weight.shape[0])
+        self._grammars = Grammars(self._tokenizer, self._model.get_output_embeddings().size[1])
         self._pool, self._prefixes = Pool(self._shape), Prefixes(spec.prefix_bytes)
         self._shelf = Shelf(sizes, spec.adapter_bytes)
         self._rows: list[Row] = []
@@ -249,7 +249,7 @@ class TransformersEngine:
         return len(piece)
 
     def _whose(self, row: Row) -> Whose:
-        return (row.adapter, self._shelf.registry.loads[row.adapter]) if row.adapter else None
+        return row.ask.owner, row.adapter, self._shelf.registry.loads[row.adapter] if row.adapter else 0
 
     def _begin(self, row: Row, ids: Sequence[int]) -> None:
         row.cached, known = self._prefixes.find(self._whose(row), ids)

@@ -83,7 +83,7 @@ select * from deployments where id = :id and owner = :owner
 select * from deployments where owner = :owner order by seq
 
 -- name: deployed
-select id from deployments where model = :model limit 1
+select id from deployments where model = :model and owner = :owner limit 1
 
 -- name: delete_deployment
 delete from deployments where id = :id and owner = :owner returning id
