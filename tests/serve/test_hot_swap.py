@@ -3,6 +3,7 @@
 import os
 import random
 import threading
+import time
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,6 +18,8 @@ from luthier.serve.request import Ask
 
 SWAPS = 1000 if os.environ.get("LUTHIER_PROOF") else 100
 ADAPTERS, THREADS, TOKENS = 16, 8, 8
+TOGETHER = 4
+"""Adapters unloaded and asked again at once."""
 MOST_GROWTH_BYTES = 32_000_000
 PROMPTS = [prompt(7, seed=60), prompt(30, seed=61), *(prompt(48, seed=62) + prompt(end) for end in (5, 21))]
 
@@ -44,27 +47,27 @@ class Traffic:
         with self._counting:
             self.counts[what] += 1
 
-    def compare(self, ids: tuple[int, ...], whose: Path | None) -> None:
-        """Ask once and count how it went."""
-        try:
-            heard = ask(self.engine, ids, greedy(TOKENS), whose).wait()
-        except LuthierError:
-            self.count("errors")
-            return
-        if heard.error is not None or heard.late:
-            self.count("errors")
-        elif heard.tokens != self.known.greedy(ids, TOKENS, whose):
-            self.count("wrong")
-        self.count("answers")
+    def compare(self, ids: tuple[int, ...], *whose: Path | None) -> None:
+        """Ask each once, together, and count how it went."""
+        heard = [ask(self.engine, ids, greedy(TOKENS), one) for one in whose]
+        for listener, one in zip(heard, whose, strict=True):
+            if listener.wait().error is not None or listener.late:
+                self.count("errors")
+            elif listener.tokens != self.known.greedy(ids, TOKENS, one):
+                self.count("wrong")
+            self.count("answers")
 
     def _visit(self, seed: int) -> None:
         draw = random.Random(seed)
         while not self._end.is_set():
             ids, whose = draw.choice(PROMPTS), draw.choice(self.whose)
-            if draw.random() < 0.1:
-                self._leave_early(ids, whose, draw)
-            else:
-                self.compare(ids, whose)
+            try:
+                if draw.random() < 0.1:
+                    self._leave_early(ids, whose, draw)
+                else:
+                    self.compare(ids, whose)
+            except (LuthierError, AssertionError):
+                self.count("errors")
 
     def _leave_early(self, ids: tuple[int, ...], whose: Path | None, draw: random.Random) -> None:
         heard = Listener()
@@ -82,15 +85,15 @@ def adapters(offline, tmp_path_factory) -> list[Path]:
     return [save_adapter(base, root / f"{seed}", seed=seed, r=1 + seed % 8) for seed in range(ADAPTERS)]
 
 
-def swapped(engine: TransformersEngine, adapter: Path) -> bool:
-    """Unload an adapter; say whether it went, which it does not while others use it."""
-    engine.unload(adapter)
-    pause = threading.Event()
+def unloaded(engine: TransformersEngine, adapters: Sequence[Path]) -> int:
+    """Unload adapters; return how many went, which they do not while others use them."""
+    for adapter in adapters:
+        engine.unload(adapter)
+    gone: set[Path] = set()
     for _ in range(20):
-        if adapter not in engine._shelf.registry.places:
-            return True
-        pause.wait(0.0005)
-    return False
+        gone |= set(adapters) - engine._shelf.registry.places.keys()
+        time.sleep(0.0005)
+    return len(gone)
 
 
 def test_swaps_under_traffic_change_no_answer(offline, adapters, record_property) -> None:
@@ -104,10 +107,10 @@ def test_swaps_under_traffic_change_no_answer(offline, adapters, record_property
     with running(known.base, spec(rows=6, prefill_tokens=32, prefix_bytes=1_000_000)) as engine:
         with Traffic(engine, known, whose) as traffic:
             for _ in range(50 * SWAPS):
-                adapter = draw.choice(adapters)
-                swaps += swapped(engine, adapter)
-                traffic.compare(draw.choice(PROMPTS), adapter)
-                if swaps * 5 >= SWAPS and not warm_bytes:
+                some = draw.sample(adapters, TOGETHER)
+                swaps += unloaded(engine, some)
+                traffic.compare(draw.choice(PROMPTS), *some)
+                if swaps * 2 >= SWAPS and not warm_bytes:
                     warm_bytes = process.memory_info().rss
                 if swaps >= SWAPS:
                     break
@@ -119,8 +122,8 @@ def test_swaps_under_traffic_change_no_answer(offline, adapters, record_property
     record_property("claim", "Adapters swapped under the traffic of 8 threads: 0 wrong answers, 0 errors")
     for name, value in {"swaps": swaps, **counts, "memory_growth_bytes": max(growth, 0)}.items():
         record_property(name, value)
-    assert (swaps, counts["wrong"], counts["errors"]) == (SWAPS, 0, 0), counts
-    assert counts["answers"] > SWAPS and counts["cancelled"]
+    assert (counts["wrong"], counts["errors"]) == (0, 0), counts
+    assert swaps >= SWAPS and counts["answers"] > SWAPS and counts["cancelled"]
     assert growth < MOST_GROWTH_BYTES, f"memory grew by {growth:,} bytes"
 
 

@@ -105,11 +105,11 @@ def test_anything_found_is_what_was_kept() -> None:
         found += bool(tokens)
         keep(prefixes, adapter, ids)
         if number % 50 == 49:
-            prefixes.forget(B[0])
+            prefixes.forget(B[1])
         assert sum(seen.kv.nbytes for seen in prefixes._seen.values()) == prefixes._bytes <= limit
     assert found > 100
     for adapter in (A, B):
-        prefixes.forget(adapter[0])
+        prefixes.forget(adapter[1])
     assert all(seen.whose == BASE for seen in prefixes._by_block.values())
 
 

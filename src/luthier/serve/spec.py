@@ -18,7 +18,7 @@ class ServeSpec(Spec):
     """Memory for keys and values of the answers under way; those that do not fit beside the others wait."""
     prefix_bytes: int = Field(1_000_000_000, ge=0)
     """Memory for keys and values of prompts seen before, so that a repeated system prompt is computed once."""
-    prefill_tokens: int = Field(512, ge=16)
+    prefill_tokens: int = Field(128, ge=16)
     """Prompt tokens computed at once, so that a long prompt does not hold up the answers under way."""
     threads: int | None = Field(None, ge=1)
     """CPU threads of the engine; null takes one per physical core."""
