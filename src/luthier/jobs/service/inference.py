@@ -54,7 +54,7 @@ Open = Callable[[str, ServeSpec, Renderer], Loaded]
 def open_base(base_model: str, spec: ServeSpec, render: Renderer) -> Loaded:
     """Load a base with its engine; raise ModelError where it cannot be had."""
     from luthier.model.base import resolve_base
-    from luthier.model.load import context_length, load_tokenizer
+    from luthier.model.load import load_tokenizer
     from luthier.model.template import Template
     from luthier.serve.engines.transformers import TransformersEngine
 
@@ -62,7 +62,7 @@ def open_base(base_model: str, spec: ServeSpec, render: Renderer) -> Loaded:
     template = Template(load_tokenizer(base.folder), render)
     digest = hashlib.sha256(f"{base.weights_sha256} {template.sha256} {__version__}".encode()).hexdigest()
     engine = TransformersEngine(base.folder, spec)
-    return Loaded(base_model, engine, template, context_length(base.folder), f"fp_{digest[:10]}")
+    return Loaded(base_model, engine, template, engine.context, f"fp_{digest[:10]}")
 
 
 class Inference:
