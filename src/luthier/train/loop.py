@@ -77,6 +77,7 @@ class Loop:
             done.base_loss = done.best_loss = measured["validation_loss"]
             self.meter.base(measured)
 
+        asked = time.perf_counter()
         with _interrupts() as interrupted:
             for batch in self.batches.between(done.step, self.steps):
                 started = time.perf_counter()
@@ -91,6 +92,7 @@ class Loop:
                     measured |= self.validate()
                     self.compare(measured["validation_loss"])
                 measured["tokens_per_second"] = batch.real_tokens / seconds
+                measured |= {"data_seconds": started - asked, "step_seconds": seconds}
                 self.meter.step(done.step, measured, epoch=self.epoch())
 
                 # A snapshot is told of before the checkpoint: after a kill it is told again rather than never.
@@ -107,6 +109,7 @@ class Loop:
                     )
                 if stop:
                     return True
+                asked = time.perf_counter()
         return False
 
     def out_of_patience(self) -> bool:
@@ -151,6 +154,8 @@ class Loop:
             part = self.method(self.model, rows)
             self.scaler.scale(part.loss / max(units, 1)).backward()
         except (torch.OutOfMemoryError, MemoryError) as error:
+            data = {"fault": "out_of_memory", "step": batch.step + 1}
+            self.emit(Event(room="train", kind="note", message="out of memory", data=data))
             raise ResourceError(
                 "out of memory",
                 where={"step": batch.step + 1, "field": "train.micro_batch_tokens"},
@@ -161,9 +166,12 @@ class Loop:
     def not_finite(self, batch: Batch, loss: float, norm: float) -> TrainingError:
         """Say which batch broke; nothing of it reaches the weights or a checkpoint."""
         kept = checkpoint.newest_valid(self.folder / "checkpoints")
+        what, rows = f"the loss is {loss}, the gradient norm {norm}", self.row_names(batch.rows)
+        data = {"fault": "not_finite", "step": batch.step + 1, "rows": rows}
+        self.emit(Event(room="train", kind="note", message=what, data=data))
         return TrainingError(
-            f"the loss is {loss}, the gradient norm {norm}",
-            where={"step": batch.step + 1, "rows": self.row_names(batch.rows)},
+            what,
+            where={"step": batch.step + 1, "rows": rows},
             why=f"this batch touched no weight; the last good checkpoint is {kept.name if kept else 'the start'}",
             hint="look at these rows, or lower `train.learning_rate`",
         )

@@ -41,8 +41,10 @@ class Meter:
         passed = time.perf_counter() - self.started
         left = passed / (step - self.first_step) * (self.steps - step)
         machine = {"cpu_percent": self.process.cpu_percent(), "memory_bytes": self.process.memory_info().rss}
+        machine["memory_share"] = psutil.virtual_memory().percent / 100
         if torch.cuda.is_available():
             machine["gpu_memory_bytes"] = torch.cuda.max_memory_allocated()
+            machine["memory_share"] = machine["gpu_memory_bytes"] / torch.cuda.mem_get_info()[1]
             if find_spec("pynvml"):  # The extra `gpu`.
                 machine["gpu_percent"] = torch.cuda.utilization()
         self._write({"step": step, "steps": self.steps, **measured, "epoch": epoch, **machine, "seconds_left": left})
