@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 from typer.exceptions import TyperException
 
-from luthier.cli import about, chat, data, keys, run, runs, serve
+from luthier.cli import about, chat, data, judge, keys, run, runs, serve
 from luthier.cli.tell import say
 
 USAGE_STATUS = 2
@@ -24,6 +24,7 @@ app.add_typer(data.app, name="data")
 app.command("run")(run.run)
 app.command("evaluate")(run.evaluate)
 app.command("chat")(chat.chat)
+app.command("judge")(judge.judge)
 app.add_typer(runs.app, name="runs")
 app.command("serve")(serve.serve)
 app.add_typer(keys.keys, name="keys")

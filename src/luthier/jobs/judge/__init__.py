@@ -1,0 +1,1 @@
+"""Judging answers two at a time, by people and by models."""

@@ -1,0 +1,46 @@
+"""Judging at the command line: keys from a terminal or a pipe, and what a person reads."""
+
+import json
+import os
+import pty
+from pathlib import Path
+
+import pytest
+from tests.cli.tiny_run import luthier
+from tests.jobs.judge.made import evaluated, texts
+
+from luthier.cli import judge
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    evaluated(tmp_path / "run", {"tuned": texts("good", 8), "zero-shot": texts("bad\x1b[2J", 8)})
+    return tmp_path
+
+
+def test_keys_from_a_pipe_are_kept_and_the_sides_stay_hidden(run: Path) -> None:
+    done = luthier(run, "judge", "run", "--rows", "4", "--judge", "ann", "--json", stdin="ab x t\nu s q")
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)["judges"][0]
+    assert (result["won"] + result["lost"], result["tied"], result["skipped"]) == (2, 0, 1)
+    assert "tuned" not in done.stderr and "zero-shot" not in done.stderr
+    assert "pair 1 of 4" in done.stderr and "`x` is no key here" in done.stderr and "\x1b" not in done.stderr
+    again = luthier(run, "judge", "run", "--rows", "4", "--judge", "ann", stdin="t")
+    assert again.returncode == 0 and "pair 4 of 4" in again.stderr and "pair 1" not in again.stderr
+    assert "tuned against zero-shot" in again.stdout and "written to" in again.stdout
+
+
+def test_without_keys_it_says_how(run: Path) -> None:
+    failed = luthier(run, "judge", "run", stdin="")
+    assert failed.returncode == 2 and "no terminal" in failed.stderr and "hint:" in failed.stderr
+
+
+def test_a_terminal_gives_each_key_at_once(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ours, theirs = pty.openpty()
+    with os.fdopen(theirs, "r") as terminal:
+        monkeypatch.setattr("sys.stdin", terminal)
+        with judge._keys() as keys:
+            os.write(ours, b"aT")
+            pressed = [next(keys), next(keys)]
+    os.close(ours)
+    assert pressed == ["a", "t"]
