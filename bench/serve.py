@@ -8,10 +8,12 @@ answer with another adapter, and what adapters cost in memory.
 import argparse
 import gc
 import json
+import multiprocessing
 import platform
 import statistics
 import threading
 import time
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -22,7 +24,7 @@ from peft import LoraConfig, PeftModel, get_peft_model
 
 from luthier.examples.example import Message
 from luthier.model.base import resolve_base
-from luthier.model.device import hardware
+from luthier.model.device import hardware, physical_cores
 from luthier.model.load import load_model, load_tokenizer
 from luthier.model.template import Template
 from luthier.serve.engines.transformers import TransformersEngine
@@ -51,18 +53,21 @@ def main() -> None:
     """Measure, and write the page."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--tokens", type=int, default=48)
-    parser.add_argument("--threads", type=int, default=hardware().cores)
+    parser.add_argument("--threads", type=int, default=physical_cores())
     parser.add_argument("--out", type=Path, default=HERE.parent / "docs" / "proof" / "serve.md")
     options = parser.parse_args()
-    torch.set_num_threads(options.threads)
+    torch.set_num_threads(1)
     base = resolve_base("smollm2-135m-instruct", lambda event: None).folder
     template = Template(load_tokenizer(base))
     phrases = [json.loads(line)["phrase"] for line in ROWS.read_text(encoding="utf-8").splitlines()[:64]]
     prompts = [prompt(template, phrase) for phrase in phrases]
     with TemporaryDirectory() as folder:
         adapters = make_adapters(base, Path(folder), max(ADAPTERS))
-        baseline = {count: one_at_a_time(base, prompts, adapters[:count], options.tokens) for count in ADAPTERS}
-        rows, switch, memory = with_engine(base, prompts, adapters, options.tokens)
+        # In a process of its own: OpenMP's helpers of another thread than the engine's would slow the engine down.
+        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as other:
+            work = [(base, prompts, adapters[:count], options.tokens, options.threads) for count in ADAPTERS]
+            baseline = dict(zip(ADAPTERS, other.map(one_at_a_time, *zip(*work, strict=True)), strict=True))
+        rows, switch, memory = with_engine(base, prompts, adapters, options.tokens, options.threads)
     options.out.write_text(page(baseline, rows, switch=switch, memory=memory, tokens=options.tokens), encoding="utf-8")
     print(options.out.read_text(encoding="utf-8"))
 
@@ -87,8 +92,9 @@ def make_adapters(base: Path, folder: Path, count: int) -> list[Path]:
     return made
 
 
-def one_at_a_time(base: Path, prompts: list[list[int]], adapters: list[Path], tokens: int) -> float:
+def one_at_a_time(base: Path, prompts: list[list[int]], adapters: list[Path], tokens: int, threads: int) -> float:
     """Return the tokens per second of transformers' generate with PEFT, one request after another."""
+    torch.set_num_threads(threads)
     model = PeftModel.from_pretrained(load_model(base), str(adapters[0]), adapter_name="0")
     for number, adapter in enumerate(adapters[1:], 1):
         model.load_adapter(str(adapter), adapter_name=str(number))
@@ -109,10 +115,10 @@ def one_at_a_time(base: Path, prompts: list[list[int]], adapters: list[Path], to
 
 
 def with_engine(
-    base: Path, prompts: list[list[int]], adapters: list[Path], tokens: int
+    base: Path, prompts: list[list[int]], adapters: list[Path], tokens: int, threads: int
 ) -> tuple[list[dict], dict[str, float], dict[str, float]]:
     """Return throughput by clients and adapters, times of a switch, and memory, all with one engine."""
-    engine = TransformersEngine(base, ServeSpec(prefix_bytes=200_000_000, threads=torch.get_num_threads()))
+    engine = TransformersEngine(base, ServeSpec(prefix_bytes=200_000_000, threads=threads))
     ask(engine, prompts[0], None, tokens)
     gc.collect()
     before = psutil.Process().memory_info().rss

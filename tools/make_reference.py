@@ -10,12 +10,19 @@ from typing import get_args
 
 from luthier.core.describe import as_text, specs_of, tag_of, takes
 from luthier.core.spec import Spec
+from luthier.jobs.service.settings import ServiceSettings
 from luthier.recipe import Recipe
+from luthier.serve.spec import ServeSpec
 
 HEAD = """# Recipe reference
 
 Every field that a recipe may have, drawn from the Specs by `make docs`; do not edit. A field marked *needed* has no
 default. On the command line, `--set` sets one field by its dotted path: `--set train.learning_rate=1e-4`.
+"""
+
+SERVICE = """# Settings of the service
+
+`service.yaml` in the home of `luthier serve`, read when it starts; `train` takes what a recipe's `train` takes.
 """
 
 
@@ -26,7 +33,8 @@ def main() -> None:
 
 def reference() -> str:
     """Return the reference as Markdown."""
-    return "\n".join([HEAD, *sections(Recipe, path="")]).rstrip() + "\n"
+    service = [SERVICE, table(ServiceSettings), "## `serve`\n", table(ServeSpec)]
+    return "\n".join([HEAD, *sections(Recipe, path=""), *service]).rstrip() + "\n"
 
 
 def sections(spec: type[Spec], *, path: str) -> Iterator[str]:
@@ -36,12 +44,17 @@ def sections(spec: type[Spec], *, path: str) -> Iterator[str]:
         title += f" with `name: {tag_of(spec)}`"
     yield f"## {title}\n\n{' '.join((spec.__doc__ or '').split())}\n"
 
-    yield "| field | takes | default | meaning |\n|---|---|---|---|"
-    yield "\n".join(row(spec, name) for name in spec.model_fields) + "\n"
+    yield table(spec)
 
     for name, field in spec.model_fields.items():
         for below in specs_of(field.annotation):
             yield from sections(below, path=f"{path}.{name}".lstrip("."))
+
+
+def table(spec: type[Spec]) -> str:
+    """Return the fields of a Spec as a table."""
+    rows = [row(spec, name) for name in spec.model_fields]
+    return "\n".join(["| field | takes | default | meaning |", "|---|---|---|---|", *rows]) + "\n"
 
 
 def row(spec: type[Spec], name: str) -> str:

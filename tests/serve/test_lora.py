@@ -46,7 +46,7 @@ def expected(layer: torch.nn.Module, x: torch.Tensor, one: Update | None) -> tor
 def test_rows_have_their_own_updates(updates, kind, whose) -> None:
     layer, route = made(kind), Route()
     routed = RoutedLinear(layer, NAME, route)
-    route.direct(registry_of(updates), whose)
+    route.direct(registry_of(updates), [(folder, 1) for folder in whose])
     x = torch.randn(len(whose), 1, INPUTS)
     with torch.inference_mode():
         y = routed(x)
@@ -60,14 +60,14 @@ def test_a_prompt_s_tokens_all_have_its_adapter(updates) -> None:
     x = torch.randn(1, 11, INPUTS)
     with torch.inference_mode():
         for folder in (A, None, C):
-            route.direct(registry_of(updates), [folder])
+            route.direct(registry_of(updates), [(folder, 11)])
             y = RoutedLinear(layer, NAME, route)(x)
             assert torch.allclose(y, expected(layer, x, updates.get(folder)), atol=1e-5)
 
 
 def test_layers_that_no_adapter_updates_are_the_base_s(updates) -> None:
     layer, route = made("linear"), Route()
-    route.direct(registry_of(updates, "another"), [A, None])
+    route.direct(registry_of(updates, "another"), [(A, 1), (None, 1)])
     x = torch.randn(2, 1, INPUTS)
     with torch.inference_mode():
         assert torch.allclose(RoutedLinear(layer, NAME, route)(x), layer(x), atol=1e-6)
@@ -76,13 +76,48 @@ def test_layers_that_no_adapter_updates_are_the_base_s(updates) -> None:
 def test_what_overflows_for_one_row_is_nothing_to_the_others(updates) -> None:
     updates[B] = Update(torch.full((1, INPUTS), 3e38), torch.randn(1, OUTPUTS))
     layer, route = made("linear"), Route()
-    route.direct(registry_of(updates), [A, B, None, C])
+    route.direct(registry_of(updates), [(folder, 1) for folder in (A, B, None, C)])
     x = torch.ones(4, 1, INPUTS)
     with torch.inference_mode():
         y = RoutedLinear(layer, NAME, route)(x)
         for place, folder in ((0, A), (2, None), (3, C)):
             assert torch.allclose(y[place], expected(layer, x[place], updates.get(folder)), atol=1e-5)
     assert not y[1].isfinite().all()
+
+
+SPANS = {
+    "even": [(f"e{number}", 2) for number in range(4)],
+    "turn by turn": [(f"e{number % 4}", 1) for number in range(12)],
+    "uneven": [("e0", 3), ("e1", 1), (None, 2), ("e3", 2), ("e1", 1)],
+    "a long one beside short ones": [("e0", 1), ("e1", 1), ("e2", 90), ("e3", 1)],
+    "two ranks": [("e3", 2), ("f0", 2), ("f1", 1), ("e2", 1), (None, 1)],
+    "gaps": [("f1", 2), ("e0", 1), ("e2", 2)],
+}
+
+
+@pytest.mark.parametrize("name", SPANS)
+def test_adapters_side_by_side_are_computed_together(name) -> None:
+    updates = {Path(f"{kind}{number}"): update(rank) for kind, rank in (("e", 4), ("f", 2)) for number in range(4)}
+    layer, route, spans = made("linear"), Route(), [(folder and Path(folder), rows) for folder, rows in SPANS[name]]
+    whose = [folder for folder, rows in spans for _ in range(rows)]
+    x = torch.randn(1, len(whose), INPUTS)
+    route.direct(registry_of(updates), spans, [whose[-1], None, whose[0]])
+    with torch.inference_mode():
+        y = RoutedLinear(layer, NAME, route)(x)
+        head = RoutedLinear(layer, NAME, route, is_head=True)(x[:, :3])
+        for row, folder in enumerate(whose):
+            assert torch.allclose(y[0, row], expected(layer, x[0, row], updates.get(folder)), atol=1e-4)
+        for row, folder in enumerate((whose[-1], None, whose[0])):
+            assert torch.allclose(head[0, row], expected(layer, x[0, row], updates.get(folder)), atol=1e-4)
+
+
+def test_few_rows_are_computed_in_vain() -> None:
+    updates = {Path(str(number)): update(2) for number in range(8)}
+    route, registry = Route(), registry_of(updates)
+    route.direct(registry, [(folder, 2) for folder in updates])
+    assert [group.count for group in route.groups] == [8]
+    route.direct(registry, [(folder, 100 if number == 3 else 1) for number, folder in enumerate(updates)])
+    assert [group.count for group in route.groups] == [3, 1, 4]
 
 
 @pytest.mark.parametrize("family", ["llama", "gpt2"])

@@ -33,7 +33,7 @@ class Told:
 def step(pool: Pool, rows: list[Told], window: int | None) -> None:
     """Give each row one token more, and compare what its queries see."""
     positions = pool.begin()
-    assert positions.flatten().tolist() == [row.kv.shape[-2] for row in rows]
+    assert positions.tolist() == [row.kv.shape[-2] for row in rows]
     kv = torch.randn(SHAPE.layers, 2, len(rows), SHAPE.groups, 1, SHAPE.channels)
     for number, row in enumerate(rows):
         row.grow(kv[:, :, number])

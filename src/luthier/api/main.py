@@ -31,6 +31,8 @@ class Address:
     """0 takes a free one."""
     names: Sequence[str] = ()
     """Host names beside the loopback's."""
+    origins: Sequence[str] = ()
+    """Origins of web pages that may ask."""
     certificate: Path | None = None
     key: Path | None = None
 
@@ -47,7 +49,7 @@ def serve(home: Path, address: Address, told: Callable[[str], None]) -> None:
     listening = _listen(address)
     scheme = "https" if address.certificate else "http"
     names = [*address.names, address.host, *_own(address.host)]
-    app = make_app(service, hosts=names)
+    app = make_app(service, hosts=names, origins=address.origins)
     config = uvicorn.Config(
         app,
         access_log=False,

@@ -24,6 +24,10 @@ def serve(  # noqa: PLR0913 (a command's options)
     allow_host: Annotated[
         list[str] | None, typer.Option("--allow-host", metavar="NAME", help="Another name clients may ask for.")
     ] = None,
+    allow_origin: Annotated[
+        list[str] | None,
+        typer.Option("--allow-origin", metavar="URL", help="A web page's origin that may ask, such as a proxy's."),
+    ] = None,
     tls_cert: Annotated[
         Path | None, typer.Option("--tls-cert", metavar="FILE", help="Certificate chain (PEM).")
     ] = None,
@@ -46,7 +50,7 @@ def serve(  # noqa: PLR0913 (a command's options)
         sys.stdout.flush()
         say("this key is shown once; `luthier keys create` makes others")
     door = importlib.import_module(DOOR)
-    address = door.Address(host, port, tuple(allow_host or ()), tls_cert, tls_key)
+    address = door.Address(host, port, tuple(allow_host or ()), tuple(allow_origin or ()), tls_cert, tls_key)
     door.serve(where, address, lambda text: say(f"serving at {text}, home {where}; Ctrl-C stops"))
     say("stopped; jobs under way go on at the next start")
 

@@ -41,6 +41,8 @@ def _takes(kind: Any, bounds: tuple[Any, ...] = ()) -> str:
         return _or([_takes(part, bounds) for part in inner])
     if origin is tuple:
         return _takes_list(inner)
+    if origin is dict:
+        return f"names, each with {_takes(inner[1])}"
     if kind in NUMBERS:
         return " ".join([NUMBERS[kind], " and ".join(_bound_words(bounds))]).strip()
     if isinstance(kind, type) and issubclass(kind, Spec):
@@ -119,6 +121,8 @@ def as_text(value: object) -> str:
         return getattr(value, "name", "(see below)")
     if isinstance(value, tuple | list):
         return f"[{', '.join(as_text(part) for part in value)}]"
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key}: {as_text(part)}" for key, part in value.items()) + "}"
     if isinstance(value, bool | None):
         return {True: "true", False: "false", None: "null"}[value]
     return f"{value:g}" if isinstance(value, float) else str(value)

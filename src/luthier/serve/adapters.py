@@ -1,8 +1,8 @@
 """LoRA adapters in memory: one stack per linear layer, replaced whole, so that a step never sees half a change.
 
 An adapter's update of a layer is y += (x A') B', with B times its scale (Hu et al. 2021, arXiv:2106.09685). The stack
-of a layer holds the A and B of all adapters one below the other; adapters are row ranges of it. Two products then serve
-any mixture of adapters in a batch: rows of other adapters are masked to zero in between.
+of a layer holds the A and B of all adapters one below the other; adapters are row ranges of it. Two batched products
+then serve those that lie side by side.
 """
 
 import itertools
@@ -96,7 +96,6 @@ def read_adapter(folder: Path, sizes: Mapping[str, Size]) -> Adapter:
         if down.shape != (rank, inputs) or up.shape != (outputs, rank):
             why = f"its update of {name} does not fit"
             raise ModelError("the adapter is not one of this base model", where={"adapter": folder.name}, why=why)
-        # Others' rows are masked to zero, and zero times infinity is none.
         if not (down.isfinite().all() and (up * scale).isfinite().all()):
             why = f"its update of {name} is not finite"
             raise ModelError("the adapter's weights are damaged", where={"adapter": folder.name}, why=why)

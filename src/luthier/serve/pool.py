@@ -65,7 +65,7 @@ class Pool:
         self.lengths: list[int] = []
         """Tokens of each row, without the one of the present step."""
         self._kv = shape.empty(STEP_ROWS, STEP_TOKENS)
-        self._row_B = self._length_B = torch.empty(0, dtype=torch.long)
+        self._place_S = self._length_B = torch.empty(0, dtype=torch.long)
         self._longest = 0
 
     def bytes_with(self, tokens: int = 0, rows: int = 0) -> int:
@@ -97,11 +97,15 @@ class Pool:
         self._kv[:, :, row] = 0
 
     def begin(self) -> torch.Tensor:
-        """Make ready for a token of each row, and return their positions (B, 1)."""
-        self._longest = max(self.lengths) + 1
+        """Make ready for a token of each row, and return their positions (B,)."""
+        self._longest = max(self.lengths, default=0) + 1
         self._grow(len(self.lengths), self._longest)
-        self._row_B, self._length_B = torch.arange(len(self.lengths)), torch.tensor(self.lengths)
-        return self._length_B[:, None]
+        rows, groups, room = self._kv.shape[2:5]
+        self._length_B = torch.tensor(self.lengths, dtype=torch.long)
+        # Where each row's and group's next token lies in a layer's keys, and in its values.
+        first_BG = torch.arange(rows * groups).view(rows, groups)[: len(self.lengths)] * room
+        self._place_S = (first_BG + self._length_B[:, None]).flatten()
+        return self._length_B
 
     def end(self) -> None:
         """Count the step's token in each row."""
@@ -112,8 +116,8 @@ class Pool:
         query_BH1D, key_BG1D, value_BG1D = states
         rows = len(self.lengths)
         keys, values = self._kv[layer, 0], self._kv[layer, 1]
-        keys[self._row_B, :, self._length_B] = key_BG1D[:, :, 0]
-        values[self._row_B, :, self._length_B] = value_BG1D[:, :, 0]
+        for kept, new_BG1D in ((keys, key_BG1D), (values, value_BG1D)):
+            kept.view(-1, self.shape.channels).index_copy_(0, self._place_S, new_BG1D.reshape(-1, self.shape.channels))
         keys_BGLD, values_BGLD = keys[:rows, :, : self._longest], values[:rows, :, : self._longest]
 
         # The heads of a group share keys: they become several queries of one product.
@@ -160,6 +164,29 @@ class Prompt:
             query_1HTD, keys[None, :, :end], values[None, :, :end], attn_mask=sees_TL, scale=scale, enable_gqa=True
         )
         return output.transpose(1, 2)
+
+
+@dataclass(frozen=True)
+class Together:
+    """One pass over a token of each row under way and, after them, the next tokens of some prompts."""
+
+    pool: Pool
+    pieces: list[tuple[Prompt, int]]
+    """Prompts, and how many of their tokens."""
+
+    def attend(self, layer: int, states: States, scale: float, window: int | None) -> torch.Tensor:
+        """Let each part attend as it does alone; states are of a batch of one, (1, H or G, T, D)."""
+        rows = len(self.pool.lengths)
+        seen = []
+        if rows:
+            query_BH1D, key_BG1D, value_BG1D = (state[:, :, :rows].transpose(0, 2) for state in states)
+            seen.append(self.pool.attend(layer, (query_BH1D, key_BG1D, value_BG1D), scale, window).transpose(0, 1))
+        start = rows
+        for prompt, tokens in self.pieces:
+            query, key, value = (state[:, :, start : start + tokens] for state in states)
+            seen.append(prompt.attend(layer, (query, key, value), scale, window))
+            start += tokens
+        return seen[0] if len(seen) == 1 else torch.cat(seen, dim=1)
 
 
 def _steps(number: int, step: int) -> int:

@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import torch
+
 from luthier.core.errors import LuthierError, ModelError
 from luthier.serve.adapters import EMPTY, Adapter, Registry, Size, changed, read_adapter
 
@@ -25,7 +27,8 @@ class Shelf:
         self._unwanted: set[Path] = set()
         self._closed = False
         self._state = threading.Lock()
-        self._reader = ThreadPoolExecutor(1, thread_name_prefix="adapters")
+        # Without OpenMP's helpers: they would slow down the engine's; see its `_run`.
+        self._reader = ThreadPoolExecutor(1, "adapters", torch.set_num_threads, (1,))
 
     def hold(self, adapter: Path, then: Then) -> None:
         """Keep an adapter in memory until it is let go; `then` hears when it is there."""

@@ -151,6 +151,17 @@ def test_auto_is_resolved_and_reported_and_the_finish_estimated(service: Service
     assert estimates and abs(estimates[-1] - (done.finished_at or 0)) <= 5
 
 
+def test_what_only_a_job_under_way_needs_goes_with_its_end(service: Service) -> None:
+    done = ended(service, new_job(service, chat_lines(12), hyperparameters={"n_epochs": 2, "batch_size": 4}))
+    assert done.status == "succeeded", done.error
+    folder = service.home.path / "jobs" / done.id
+    end = time.monotonic() + 20
+    while (folder / "train" / "checkpoints").exists() and time.monotonic() < end:
+        time.sleep(0.05)
+    assert not (folder / "train" / "checkpoints").exists() and not (folder / "data").exists()
+    assert adapter(service, done.fine_tuned_model).exists() and (folder / "plan.yaml").exists()
+
+
 def test_a_loss_that_is_not_finite_fails_the_job_with_its_step(service: Service) -> None:
     words = {"hyperparameters": {"learning_rate_multiplier": 1e30, "n_epochs": 5, "batch_size": 2}}
     failed = ended(service, new_job(service, chat_lines(12), **words))

@@ -11,6 +11,11 @@ from luthier.jobs.service.records import Hyperparameters
 from luthier.recipe_io.read import check_recipe, load_recipe, recipe_yaml
 
 
+@pytest.fixture(autouse=True)
+def training(tmp_path: Path) -> None:
+    (tmp_path / "training.jsonl").write_text("{}\n")
+
+
 def test_a_job_becomes_a_recipe_that_can_be_written_and_read(tmp_path: Path) -> None:
     wanted = Hyperparameters(n_epochs=4, batch_size=2, learning_rate_multiplier=0.5)
     job = job_of(validation_file="file-v", hyperparameters=wanted, seed=9)
@@ -39,6 +44,19 @@ def test_without_a_validation_file_nothing_is_held_out(tmp_path: Path) -> None:
     assert recipe.data.validation_path is None and recipe.train.early_stopping is None
 
 
+@pytest.mark.parametrize(
+    ("row", "template"),
+    [
+        ('{"prompt": "2+2=", "completion": " 4"}', "{prompt}{completion}"),
+        ('{"prompt": [{"role": "user", "content": "q"}], "completion": [{"role": "assistant", "content": "a"}]}', None),
+        ('{"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]}', None),
+    ],
+)
+def test_texts_to_continue_are_trained_as_they_are_asked_for(tmp_path: Path, row: str, template: str | None) -> None:
+    (tmp_path / "training.jsonl").write_text(f"{row}\n")
+    assert recipe_of(job_of(), RunFolder(tmp_path), settings_of()).data.text_template == template
+
+
 @pytest.mark.parametrize("beta", [None, "auto", 0.3])
 def test_dpo(tmp_path: Path, beta: float | str | None) -> None:
     job = job_of(method="dpo", hyperparameters=Hyperparameters(beta=beta))
@@ -49,7 +67,6 @@ def test_dpo(tmp_path: Path, beta: float | str | None) -> None:
 @pytest.mark.parametrize("multiplier", ["auto", 1.0, 0.25, 4])
 def test_auto_is_resolved_and_the_learning_rate_multiplied(tmp_path: Path, multiplier: float | str) -> None:
     rooms, settings = FakeRooms(), settings_of()
-    (tmp_path / "training.jsonl").write_text("{}\n")
     plans = []
     for wanted in (Hyperparameters(), Hyperparameters(learning_rate_multiplier=multiplier)):
         job = job_of(hyperparameters=wanted)

@@ -283,6 +283,47 @@ def test_an_adapter_that_overflows_ends_alone(engine, known, adapter, tmp_path, 
         check_serves(engine, known)
 
 
+class Choking(TransformersEngine):
+    """Cannot compute one prompt."""
+
+    bad = prompt(9, seed=77)
+
+    def _compute(self, pieces) -> torch.Tensor:
+        if any(piece.row.ask.ids == self.bad for piece in pieces):
+            raise RuntimeError("choked")
+        return super()._compute(pieces)
+
+
+def test_a_prompt_that_cannot_be_computed_is_nothing_to_those_beside_it(known) -> None:
+    engine = Choking(known.base, spec(rows=8))
+    under_way = ask(engine, IDS, greedy(60))
+    assert under_way.began.wait(WAIT_S)
+    asked = [prompt(7, seed=78), engine.bad, prompt(8, seed=79), prompt(6, seed=80)]
+    heard = [ask(engine, ids) for ids in asked]
+    assert isinstance(heard[1].wait().error, EngineError)
+    for ids, listener in zip(asked, heard, strict=True):
+        if ids != engine.bad:
+            check_as_offline(listener, known, ids)
+    check_as_offline(under_way, known, IDS, tokens=60)
+    check_idle(engine)
+    engine.close()
+
+
+def test_several_prompts_share_a_pass(known, adapter) -> None:
+    with running(known.base, spec(rows=8, prefix_bytes=0)) as engine:
+        whose = [None, adapter, None, adapter]
+        check_as_offline(ask(engine, IDS, greedy(1), adapter), known, IDS, adapter, tokens=1)
+        asked = [prompt(9 + number, seed=81) for number in range(4)]
+        gate, waits = threading.Event(), threading.Event()
+        engine._orders.put(lambda: (waits.set(), gate.wait(WAIT_S)))
+        assert waits.wait(WAIT_S)
+        heard = [ask(engine, ids, greedy(1), who) for ids, who in zip(asked, whose, strict=True)]
+        gate.set()
+        for ids, who, listener in zip(asked, whose, heard, strict=True):
+            check_as_offline(listener, known, ids, who, tokens=1)
+        assert engine.stats().steps == 2 and engine.stats().answer_tokens == 5
+
+
 class Poisoned(TransformersEngine):
     """A model that says no number to a row after some steps, as a broken adapter makes it."""
 

@@ -65,6 +65,12 @@ def open_base(base_model: str, spec: ServeSpec, render: Renderer) -> Loaded:
     return Loaded(base_model, engine, template, engine.context, f"fp_{digest[:10]}")
 
 
+def _compute_alone() -> None:
+    import torch
+
+    torch.set_num_threads(1)
+
+
 class Inference:
     """The models that can be asked, at most one base of them in memory."""
 
@@ -77,7 +83,8 @@ class Inference:
         self._users = 0
         self._state = threading.Lock()
         self._loading = threading.Lock()
-        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="talk")
+        # Only the engine's thread computes with several; see there.
+        self._threads = ThreadPoolExecutor(THREADS, "talk", _compute_alone)
         self._embedding = ThreadPoolExecutor(EMBEDDING_THREADS, thread_name_prefix="embed")
         self._embeddings = 0
         self.measures = Measures(self.stats, self._jobs_by_status)

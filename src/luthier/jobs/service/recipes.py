@@ -1,8 +1,12 @@
 """From a job to the recipe that `luthier run` would take."""
 
+from pathlib import Path
+
 from luthier.core.artifacts import Trained
 from luthier.core.events import Emit
 from luthier.core.runfolder import RunFolder
+from luthier.data.rows import RawRow
+from luthier.data.sources.jsonl import read_jsonl
 from luthier.data.spec import DataSpec, SplitSpec
 from luthier.jobs.plan import replaced
 from luthier.jobs.prepare import saved_plan, settle
@@ -16,11 +20,16 @@ SNAPSHOTS = 3
 """Epochs whose weights are kept as checkpoints, as the hosted service does."""
 
 
+RAW_TEXT = "{prompt}{completion}"
+"""How `/completions` puts a text to the model: as it is, without a chat template."""
+
+
 def recipe_of(job: JobRecord, folder: RunFolder, settings: ServiceSettings) -> Recipe:
     """Return the recipe: the client's files and numbers, and the owner's settings for the rest."""
     wanted = job.hyperparameters
     data = DataSpec(
         path=str(folder.path / TRAINING),
+        text_template=RAW_TEXT if _is_raw(folder.path / TRAINING) else None,
         validation_path=str(folder.path / VALIDATION) if job.validation_file else None,
         split=SplitSpec(validation=0.0, test=0.0),
         too_long="cut",
@@ -74,6 +83,12 @@ def settled(job: JobRecord, plan: Plan) -> Hyperparameters:
 def trained_tokens(trained: Trained, epochs: int) -> int:
     """Return the tokens that were trained on: every token of every row, in each epoch."""
     return trained.prepared.total_tokens * epochs
+
+
+def _is_raw(training: Path) -> bool:
+    """Say whether examples are texts and their continuations, which are asked for at `/completions`."""
+    first = next((row.value for row in read_jsonl(training, TRAINING) if isinstance(row, RawRow)), None)
+    return isinstance(first, dict) and all(isinstance(first.get(side), str) for side in ("prompt", "completion"))
 
 
 def _method(job: JobRecord) -> dict[str, object]:

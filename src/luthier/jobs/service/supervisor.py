@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import os
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -10,6 +11,7 @@ import sys
 import threading
 import time
 from dataclasses import dataclass
+from pathlib import Path
 
 from luthier.core.errors import LuthierError
 from luthier.jobs.service.examine import StoppedError, examine
@@ -17,7 +19,7 @@ from luthier.jobs.service.files import Files
 from luthier.jobs.service.home import Home
 from luthier.jobs.service.ids import Id
 from luthier.jobs.service.queue import Queue
-from luthier.jobs.service.records import JobError, JobRecord
+from luthier.jobs.service.records import ENDED, JobError, JobRecord
 from luthier.jobs.service.settings import ServiceSettings
 from luthier.jobs.service.uploads import Uploads
 
@@ -183,6 +185,9 @@ class Supervisor:
                 self.queue.crashed(id, worker.attempt, why, error)
             _close(worker)
             del self.workers[id]
+            job = self.queue.get(id)
+            if job is None or job.status in ENDED:
+                _tidy(self.home.job(Id(id)))
 
     def _obey(self) -> None:
         """Stop workers whose job was cancelled or that give no sign of life, and pause those that are to pause."""
@@ -217,6 +222,12 @@ def _kill(worker: Worker) -> None:
         os.killpg(worker.process.pid, signal.SIGKILL)
     except ProcessLookupError:
         return
+
+
+def _tidy(folder: Path) -> None:
+    """Remove what only a job under way needs: the tokens of its rows, and the optimiser's states."""
+    shutil.rmtree(folder / "data", ignore_errors=True)
+    shutil.rmtree(folder / "train" / "checkpoints", ignore_errors=True)
 
 
 def _close(worker: Worker) -> None:

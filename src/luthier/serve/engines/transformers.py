@@ -16,15 +16,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from transformers import PreTrainedConfig
+from transformers import PreTrainedConfig, PreTrainedModel
 
 from luthier.core.errors import LuthierError, ModelError
 from luthier.model.device import physical_cores
 from luthier.model.load import context_length, load_model, load_tokenizer
 from luthier.model.template import Template
+from luthier.serve.adapters import Size
 from luthier.serve.constrain import Grammars
-from luthier.serve.lora import route_linears
-from luthier.serve.pool import FAMILIES, NAME, Pool, Prompt, Shape
+from luthier.serve.lora import Route, route_linears
+from luthier.serve.pool import FAMILIES, NAME, Pool, Prompt, Shape, Together
 from luthier.serve.prefix import Prefixes, Whose
 from luthier.serve.request import Ask, EngineStats, Heard, Piece, QueueFullError
 from luthier.serve.rows import Row
@@ -38,6 +39,7 @@ AHEAD_TOKENS = 64
 """Room that an answer needs to begin beside others, so that it does not go back in line at once."""
 LOG = logging.getLogger(__name__)
 Order = Callable[[], None]
+_Loaded = tuple[PreTrainedModel, Route, Pool, dict[str, Size]]
 
 
 class EngineError(LuthierError):
@@ -45,6 +47,18 @@ class EngineError(LuthierError):
 
     code = "engine_failed"
     usual_hint = "ask again; if it happens again, please report it"
+
+
+@dataclass(frozen=True)
+class _Piece:
+    """Tokens of a prompt that one pass computes."""
+
+    row: Row
+    prompt: Prompt
+    start: int
+    ids: Sequence[int]
+    is_last: bool
+    """Whether the prompt is complete afterwards."""
 
 
 @dataclass
@@ -63,29 +77,28 @@ class TransformersEngine:
 
     def __init__(self, base_folder: Path, spec: ServeSpec) -> None:
         """Load the base; raise ModelError where its attention is not one that is served."""
-        self._model = load_model(base_folder).cpu().requires_grad_(False)
-        if self._model.config.model_type not in FAMILIES:
-            hint = f"served are {', '.join(FAMILIES)}"
-            raise ModelError("this kind of model is not served yet", where={"model": base_folder}, hint=hint)
-        self._route, sizes = route_linears(self._model)
-        self._model.set_attn_implementation(NAME)
-        self._spec, self.context = spec, min(context_length(base_folder), _same_positions(self._model.config))
-        template = Template(load_tokenizer(base_folder))
-        self._tokenizer, self.stop_ids = template.tokenizer, template.stop_ids
-        self._shape = Shape.of(self._model)
-        self._grammars = Grammars(self._tokenizer, self._model.get_output_embeddings().size[1])
-        self._pool, self._prefixes = Pool(self._shape), Prefixes(spec.prefix_bytes)
-        self._shelf = Shelf(sizes, spec.adapter_bytes)
+        self._spec = spec
         self._rows: list[Row] = []
         self._reading: deque[Row] = deque()
+        self._careful = 0
+        """Passes in which prompts come one by one."""
         self._orders: queue.SimpleQueue[Order | None] = queue.SimpleQueue()
         self._state = threading.Lock()
         self._in_line = 0
         self._closed = False
         self._counts = dict.fromkeys(("prompt", "cached", "answer", "steps", "ended"), 0)
         self._busy_s = 0.0
-        self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
+        loaded: Future[_Loaded] = Future()
+        self._thread = threading.Thread(target=self._run, args=(base_folder, loaded), name="engine", daemon=True)
         self._thread.start()
+        self._model, self._route, self._pool, sizes = loaded.result()
+        self.context = min(context_length(base_folder), _same_positions(self._model.config))
+        template = Template(load_tokenizer(base_folder))
+        self._tokenizer, self.stop_ids = template.tokenizer, template.stop_ids
+        self._shape = Shape.of(self._model)
+        self._grammars = Grammars(self._tokenizer, self._model.get_output_embeddings().size[1])
+        self._prefixes = Prefixes(spec.prefix_bytes)
+        self._shelf = Shelf(sizes, spec.adapter_bytes)
         # It takes a second, which answers under way should not wait for.
         threading.Thread(target=lambda: self._grammars.own, name="grammars", daemon=True).start()
 
@@ -151,13 +164,23 @@ class TransformersEngine:
         self._orders.put(None)
         self._thread.join()
 
-    def _run(self) -> None:
+    def _run(self, base_folder: Path, loaded: Future[_Loaded]) -> None:
+        """Load, and compute until the end.
+
+        Loading is computing, and so is filling a large tensor. OpenMP keeps helpers for each thread that computes, and
+        once there are more than cores, all of them sleep between any two products: measured, 16 rows with adapters took
+        118 instead of 40 ms. So nothing else in this process computes with more than one thread.
+        """
         torch.set_num_threads(self._spec.threads or physical_cores())
+        try:
+            loaded.set_result(_load(base_folder))
+        except BaseException as error:  # noqa: BLE001 (raised again where it was asked for)
+            loaded.set_exception(error)
+            return
         with torch.inference_mode():
             while self._take_orders():
                 started = time.perf_counter()
                 try:
-                    self._read()
                     self._step()
                 except Exception as error:  # noqa: BLE001 (a step's trouble must not end the thread)
                     rows, self._rows, self._pool = self._rows, [], Pool(self._shape)
@@ -190,25 +213,31 @@ class TransformersEngine:
             self._gone(row)
             row.tell(error)
 
-    def _read(self) -> None:
-        """Compute the next prompts, up to the spec's tokens, as far as there are free rows."""
-        for row in [row for row in self._reading if row.cancelled]:
-            self._reading.remove(row)
-            self._drop(row)
+    def _pieces(self) -> list[_Piece]:
+        """Return the next prompts' tokens, up to the spec's number, as far as there are free rows."""
+        pieces: list[_Piece] = []
         budget = self._spec.prefill_tokens
-        while budget > 0 and self._reading and self._has_room(row := self._reading[0]):
+        for row in list(self._reading):
+            if budget <= 0 or not self._has_room(row, pieces) or (pieces and self._careful):
+                break
             try:
-                budget -= self._read_piece(row, budget)
+                prompt = row.prompt = row.prompt or self._begin(row)
             except Exception as error:  # noqa: BLE001 (a prompt's trouble is nobody else's)
+                self._reading.remove(row)
                 self._fail([row], error)
-            if row.prompt is None:
-                self._reading.popleft()
+            else:
+                ids = row.ids[prompt.done : prompt.done + budget]
+                is_last = prompt.done + len(ids) == len(row.ids)
+                pieces.append(_Piece(row, prompt, prompt.done, ids, is_last))
+                budget -= len(ids)
+        return pieces
 
-    def _has_room(self, row: Row) -> bool:
+    def _has_room(self, row: Row, pieces: Sequence[_Piece]) -> bool:
         """Say whether a row fits beside those under way, with room for some tokens; alone it always does."""
-        tokens = len(row.ids) + AHEAD_TOKENS
-        fits = len(self._rows) < self._spec.rows and self._pool.bytes_with(tokens, 1) <= self._spec.answer_bytes
-        return fits or not self._rows
+        tokens = max(len(one.ids) for one in (row, *(piece.row for piece in pieces))) + AHEAD_TOKENS
+        rows = len(pieces) + 1
+        fits = self._pool.bytes_with(tokens, rows) <= self._spec.answer_bytes
+        return fits and len(self._rows) + rows <= self._spec.rows or not (self._rows or pieces)
 
     def _make_room(self) -> None:
         """Put rows that no longer fit back in line, the last to come first; they go on where they were."""
@@ -216,83 +245,106 @@ class TransformersEngine:
             place = max(range(len(self._rows)), key=lambda place: self._rows[place].asked_at)
             self._reading.appendleft(self._leave(place))
 
-    def _read_piece(self, row: Row, budget: int) -> int:
-        """Compute a piece of a prompt; after the last one the row answers, or is over. Returns the tokens computed."""
-        ids = row.ids
-        if row.prompt is None:
-            self._begin(row, ids)
-        prompt = row.prompt
-        piece = ids[prompt.done : prompt.done + budget]
-        self._route.direct(self._shelf.registry, [row.adapter])
-        positions = torch.arange(prompt.done, prompt.done + len(piece))[None]
-        logits = self._model(
-            input_ids=torch.tensor([piece]),
-            position_ids=positions,
-            use_cache=False,
-            logits_to_keep=1,
-            attending=prompt,
-        ).logits[0, -1]
-        prompt.done += len(piece)
-        if prompt.done == len(ids):
-            _check_finite(float(logits.max()))
-            self._prefixes.keep(self._whose(row), ids, prompt.kv)
-            if not row.said:
-                self._counts["prompt"] += len(ids)
-                self._counts["cached"] += row.cached
-            if row.next(logits.float(), self._grammars, self.stop_ids) is None:
-                self._pool.join(prompt.kv)
-                self._rows.append(row)
-            else:
-                self._gone(row)
-            self._counts["answer"] += 1
-            row.prompt = None
-        return len(piece)
-
     def _whose(self, row: Row) -> Whose:
         return row.ask.owner, row.adapter, self._shelf.registry.loads[row.adapter] if row.adapter else 0
 
-    def _begin(self, row: Row, ids: Sequence[int]) -> None:
-        row.cached, known = self._prefixes.find(self._whose(row), ids)
-        row.prompt = Prompt(self._shape.empty(len(ids)), row.cached)
+    def _begin(self, row: Row) -> Prompt:
+        row.cached, known = self._prefixes.find(self._whose(row), row.ids)
+        prompt = Prompt(self._shape.empty(len(row.ids)), row.cached)
         if known is not None:
-            row.prompt.kv[..., : row.cached, :] = known
+            prompt.kv[..., : row.cached, :] = known
         if row.ask.sampling.grammar and row.follower is None:
             row.follower = self._grammars.follow(row.ask.sampling.grammar)
+        return prompt
 
     def _step(self) -> None:
-        """Compute one token of each row."""
+        """Compute one token of each row and, in the same pass, the next prompts' tokens."""
         for place in reversed(range(len(self._rows))):
             if self._rows[place].cancelled:
                 self._drop(self._leave(place))
-        if not self._rows:
-            return
+        for row in [row for row in self._reading if row.cancelled]:
+            self._reading.remove(row)
+            self._drop(row)
         self._make_room()
-        self._route.direct(self._shelf.registry, [row.adapter for row in self._rows])
+        pieces = self._pieces()
+        if not (self._rows or pieces):
+            return
+        self._careful = max(self._careful - 1, 0)
+        try:
+            logits = self._compute(pieces)
+        except Exception as error:
+            if not pieces:
+                raise
+            if len(pieces) == 1:
+                self._reading.remove(pieces[0].row)
+                self._fail([pieces[0].row], error)
+            # One of several prompts may be the reason: the next ones come one by one.
+            self._careful = len(pieces)
+            return
+        self._choose(logits, [piece for piece in pieces if piece.is_last])
+
+    def _compute(self, pieces: Sequence[_Piece]) -> torch.Tensor:
+        """Compute a pass; return the logits of each row and, after them, of each prompt that is complete."""
+        rows = self._rows
+        ids, positions = [row.next_token for row in rows], [self._pool.begin()]
+        kept, head = list(range(len(rows))), [row.adapter for row in rows]
+        spans = [(row.adapter, 1) for row in rows]
+        for piece in pieces:
+            ids.extend(piece.ids)
+            positions.append(torch.arange(piece.start, piece.start + len(piece.ids)))
+            spans.append((piece.row.adapter, len(piece.ids)))
+            if piece.is_last:
+                kept.append(len(ids) - 1)
+                head.append(piece.row.adapter)
+        # Output layers want a row, also where nobody asks for one.
+        self._route.direct(self._shelf.registry, spans, head or [None])
         logits = self._model(
-            input_ids=torch.tensor([[row.next_token] for row in self._rows]),
-            position_ids=self._pool.begin(),
+            input_ids=torch.tensor([ids]),
+            position_ids=torch.cat(positions)[None],
             use_cache=False,
-            logits_to_keep=1,
-            attending=self._pool,
-        ).logits[:, -1]
+            logits_to_keep=torch.tensor(kept or [0]),
+            attending=Together(self._pool, [(piece.prompt, len(piece.ids)) for piece in pieces]),
+        ).logits[0]
         self._pool.end()
         self._counts["steps"] += 1
-        self._counts["answer"] += len(self._rows)
-        best, likely = (values.tolist() for values in logits.max(dim=-1))
-        for place in reversed(range(len(self._rows))):
-            if self._is_over(place, logits[place], best[place], likely[place]):
-                self._gone(self._leave(place))
+        for piece in pieces:
+            piece.prompt.done = piece.start + len(piece.ids)
+        return logits[: len(kept)]
 
-    def _is_over(self, place: int, logits_V: torch.Tensor, best: float, likely: int) -> bool:
+    def _choose(self, logits: torch.Tensor, read: Sequence[_Piece]) -> None:
+        """Let each row choose its next token, and those whose prompts are complete their first one."""
+        self._counts["answer"] += len(logits)
+        best, likely = (values.tolist() for values in logits.max(dim=-1)) if len(logits) else ([], [])
+        first = len(self._rows)
+        for place in reversed(range(first)):
+            row = self._rows[place]
+            if self._is_over(row, logits[place], best[place], likely[place]):
+                # Hidden numbers count nothing only where they are finite.
+                self._pool.wipe(place)
+                self._gone(self._leave(place))
+        for place, piece in enumerate(read, start=first):
+            row, kv, ids = piece.row, piece.prompt.kv, piece.row.ids
+            self._reading.remove(row)
+            row.prompt = None
+            if not row.said:
+                self._counts["prompt"] += len(ids)
+                self._counts["cached"] += row.cached
+            if math.isfinite(best[place]):
+                self._prefixes.keep(self._whose(row), ids, kv)
+            if self._is_over(row, logits[place], best[place], likely[place]):
+                self._gone(row)
+            else:
+                self._pool.join(kv)
+                self._rows.append(row)
+
+    def _is_over(self, row: Row, logits_V: torch.Tensor, best: float, likely: int) -> bool:
         """Let a row choose its token, and say whether its answer has ended."""
-        row = self._rows[place]
         try:
             _check_finite(best)
             if row.chooser.is_plain:
                 return row.take(likely, logits_V, self._grammars, self.stop_ids) is not None
             return row.next(logits_V.float(), self._grammars, self.stop_ids) is not None
         except Exception as error:  # noqa: BLE001 (a row's trouble is nobody else's)
-            self._pool.wipe(place)
             row.tell(_told(error))
             return True
 
@@ -333,7 +385,7 @@ class TransformersEngine:
     def _embed_piece(self, made: "_Embedding") -> None:
         made.prompt = made.prompt or Prompt(self._shape.empty(len(made.ids)))
         piece = made.ids[made.prompt.done : made.prompt.done + self._spec.prefill_tokens]
-        self._route.direct(self._shelf.registry, [made.adapter])
+        self._route.direct(self._shelf.registry, [(made.adapter, len(piece))])
         states = self._model.base_model(
             input_ids=torch.tensor([list(piece)]),
             position_ids=torch.arange(made.prompt.done, made.prompt.done + len(piece))[None],
@@ -368,6 +420,16 @@ class TransformersEngine:
         if self._counts["ended"]:
             error.retry_after_s = min(max(1, round(self._busy_s / self._counts["ended"])), LONGEST_WAIT_S)
         return error
+
+
+def _load(base_folder: Path) -> _Loaded:
+    model = load_model(base_folder).cpu().requires_grad_(False)
+    if model.config.model_type not in FAMILIES:
+        hint = f"served are {', '.join(FAMILIES)}"
+        raise ModelError("this kind of model is not served yet", where={"model": base_folder}, hint=hint)
+    route, sizes = route_linears(model)
+    model.set_attn_implementation(NAME)
+    return model, route, Pool(Shape.of(model)), sizes
 
 
 def _same_positions(config: PreTrainedConfig) -> float:
