@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 from typer.exceptions import TyperException
 
-from luthier.cli import about, chat, data, judge, keys, run, runs, serve
+from luthier.cli import about, chat, data, diagnose, judge, keys, run, runs, serve
 from luthier.cli.tell import say
 
 USAGE_STATUS = 2
@@ -26,6 +26,7 @@ app.command("evaluate")(run.evaluate)
 app.command("chat")(chat.chat)
 app.command("judge")(judge.judge)
 app.add_typer(runs.app, name="runs")
+app.command("diagnose")(diagnose.diagnose)
 app.command("serve")(serve.serve)
 app.add_typer(keys.keys, name="keys")
 app.add_typer(keys.deployments, name="deployments")

@@ -11,13 +11,25 @@ from luthier.cli.tell import put, put_json, put_table, say
 if TYPE_CHECKING:
     from luthier.core.artifacts import Report
     from luthier.jobs.pipeline import RunResult
+    from luthier.recipe import Recipe
 
 
-def run(
+Apply = Annotated[
+    str | None,
+    typer.Option("--apply", metavar="RUN", help="Take the values that a run's diagnosis (or its .json) proposes."),
+]
+ApplyOnly = Annotated[
+    str | None, typer.Option("--apply-only", metavar="PROBLEM", help="Of --apply, only what helps against this one.")
+]
+
+
+def run(  # noqa: PLR0913 (each is an option)
     recipe: RecipeFile,
     set_: Set = None,
     out: Annotated[Path | None, typer.Option("--out", metavar="DIR", help="The run folder to use.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with this recipe's newest run.")] = False,
+    apply: Apply = None,
+    apply_only: ApplyOnly = None,
     json: Json = False,
 ) -> None:
     """Do a recipe: prepare data, tune, measure, export.
@@ -28,9 +40,8 @@ def run(
     from luthier.core.errors import Interrupted
     from luthier.jobs.choose import choose_folder, run_name
     from luthier.jobs.pipeline import run_recipe
-    from luthier.recipe_io.read import load_recipe
 
-    asked = load_recipe(recipe, set_ or ())
+    asked = _asked(recipe, tuple(set_ or ()), apply, apply_only)
     folder = choose_folder(asked, name=run_name(recipe), out=out, resume=resume)
     if resume and not folder.recipe.exists():
         say("there is no run of this recipe to go on with: a new one starts")
@@ -45,6 +56,23 @@ def run(
         put_json(_result_json(result))
     else:
         _put_result(result, folder.path)
+
+
+def _asked(recipe: Path, overrides: tuple[str, ...], apply: str | None, only: str | None) -> "Recipe":
+    """Return the recipe with what `--set` and `--apply` change, and say what the latter does."""
+    from luthier.core.errors import RecipeError
+    from luthier.recipe_io.read import load_recipe
+
+    if apply is None:
+        if only is not None:
+            raise RecipeError("`--apply-only` needs `--apply`", hint="name a run or its diagnosis.json with `--apply`")
+        return load_recipe(recipe, overrides)
+    from luthier.jobs.diagnose.apply import apply_diagnosis
+
+    applied = apply_diagnosis(recipe, apply, only=only, overrides=overrides)
+    for change in applied.changes or ("the diagnosis changes nothing",):
+        say(f"applied: {change}")
+    return applied.recipe
 
 
 def evaluate(run: RunName, set_: Set = None, json: Json = False) -> None:
