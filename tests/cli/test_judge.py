@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 from tests.cli.tiny_run import luthier
 from tests.jobs.judge.made import evaluated, texts
+from tests.jobs.judge.server import prefers_good, serving
 
 from luthier.cli import judge
+from luthier.core.errors import RecipeError
 
 
 @pytest.fixture
@@ -44,3 +46,16 @@ def test_a_terminal_gives_each_key_at_once(run: Path, monkeypatch: pytest.Monkey
             pressed = [next(keys), next(keys)]
     os.close(ours)
     assert pressed == ["a", "t"]
+
+
+def test_a_model_judges(run: Path) -> None:
+    with serving() as server:
+        server.reply = prefers_good
+        done = luthier(run, "judge", "run", "--with-model", server.url, "--model", "org/judge", "--rows", "2")
+    assert done.returncode == 0 and "judged 2 of 2" in done.stderr
+    assert "org-judge: no detectable difference: tuned wins 100%" in done.stdout and "other order on 0%" in done.stdout
+
+
+def test_a_model_needs_an_address_and_a_name(run: Path) -> None:
+    with pytest.raises(RecipeError, match="an address and a name"):
+        judge._endpoint("served", None, "OPENAI_API_KEY")

@@ -1,6 +1,7 @@
 """`luthier judge`: which of two answers is better, by people who do not know whose they are, or by a model."""
 
 import contextlib
+import re
 import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated
@@ -13,21 +14,36 @@ from luthier.core.errors import RecipeError
 
 if TYPE_CHECKING:
     from luthier.jobs.judge.contest import Contest
+    from luthier.jobs.judge.endpoint import Endpoint
     from luthier.jobs.judge.result import JudgeResult, JudgingResult
     from luthier.jobs.judge.session import Session, View
 
 PERSON = "person"
+UNFIT = re.compile(r"[^\w.@+-]+")
+"""What cannot be in a judge's name."""
 RULE = "─" * 72
 CLEAR = "\x1b[2J\x1b[H"
 
 
-def judge(
+def judge(  # noqa: PLR0913 (a command's options)
     run: RunName,
     other: Annotated[
         str | None, typer.Argument(metavar="RUN2", help="Another run; without it, the best baseline of RUN.")
     ] = None,
     rows: Annotated[int | None, typer.Option("--rows", min=1, metavar="N", help="Judge at most N rows.")] = None,
     name: Annotated[str | None, typer.Option("--judge", metavar="NAME", help="Who judges; `person` if unsaid.")] = None,
+    with_model: Annotated[
+        str | None,
+        typer.Option(
+            "--with-model", metavar="URL", help="Let a model judge: an OpenAI-compatible base URL, or `served`."
+        ),
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option("--model", metavar="NAME", help="The judging model's name there.")
+    ] = None,
+    key_env: Annotated[
+        str, typer.Option("--key-env", metavar="VARIABLE", help="The environment variable that holds its key.")
+    ] = "OPENAI_API_KEY",
     json: Json = False,
 ) -> None:
     """Judge blindly which of two answers is better.
@@ -43,12 +59,35 @@ def judge(
 
     second = find_run(other, runs_dir()) if other else None
     contest = open_contest(find_run(run, runs_dir()), second)
-    _ask_person(contest, name or PERSON, rows)
-    result = result_of(contest)
+    endpoint = _endpoint(with_model, model, key_env) if with_model or model else None
+    try:
+        if endpoint:
+            _ask_model(contest, endpoint, name, rows)
+        else:
+            _ask_person(contest, name or PERSON, rows)
+    finally:
+        result = result_of(contest)
     if json:
         put_json(result.model_dump(mode="json"))
     else:
         _put_result(result, contest)
+
+
+def _endpoint(address: str | None, model: str | None, key_env: str) -> "Endpoint":
+    from luthier.jobs.judge.endpoint import open_endpoint
+
+    if not address or not model:
+        hint = "such as `--with-model https://api.openai.com/v1 --model gpt-4.1`"
+        raise RecipeError("a model that judges needs an address and a name", hint=hint)
+    return open_endpoint(address, model, key_env)
+
+
+def _ask_model(contest: "Contest", endpoint: "Endpoint", name: str | None, rows: int | None) -> None:
+    from luthier.jobs.judge.ledger import Ledger
+    from luthier.jobs.judge.model_judge import judge_by_model
+
+    ledger = Ledger(contest, name or UNFIT.sub("-", endpoint.model).strip("-."), model=endpoint.model).open()
+    judge_by_model(contest, ledger, endpoint, rows=rows, heard=lambda done, of: say(f"judged {done} of {of}"))
 
 
 def _ask_person(contest: "Contest", name: str, rows: int | None) -> None:

@@ -36,6 +36,8 @@ class Judgment(BaseModel):
     """Who says it."""
     kind: JudgeKind = "person"
     """Whether a person or a model says it."""
+    model: str = ""
+    """The model's name at its endpoint."""
     choice: Choice
     """The better system, a tie, nothing (skip), the last word taken back (undo), or why not (unjudged)."""
     left: Side | None = None
@@ -51,17 +53,17 @@ class Judgment(BaseModel):
 class Ledger:
     """The judgments of one judge in one contest."""
 
-    def __init__(self, contest: Contest, judge: str, kind: JudgeKind = "person") -> None:
+    def __init__(self, contest: Contest, judge: str, *, model: str = "") -> None:
         if not NAME.fullmatch(judge) or judge == PEOPLE:
             hint = "up to 64 letters, digits and . _ - @ +, and not `people`"
             raise RecipeError("this cannot be a judge's name", where={"--judge": judge}, hint=hint)
-        self.contest, self.judge, self.kind = contest, judge, kind
+        self.contest, self.judge = contest, judge
         self.path = contest.folder / f"{judge}.jsonl"
         self.said = read_judgments(self.path)
-        other = next((one for one in self.said if one.kind != kind), None)
+        other = next((one for one in self.said if one.model != model), None)
         if other is not None:
-            hint = "give another name with `--judge`"
-            raise RecipeError(f"`{judge}` has judged here as a {other.kind}", where={"file": self.path}, hint=hint)
+            was, hint = f"the model {other.model}" if other.model else "a person", "give another name with `--judge`"
+            raise RecipeError(f"`{judge}` has judged here as {was}", where={"file": self.path}, hint=hint)
 
     def open(self) -> Self:
         """Make the file, and cut off a last line that a crash left half-written."""
