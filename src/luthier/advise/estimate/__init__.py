@@ -1,0 +1,1 @@
+"""Estimate: what a plan will take, from a few measured steps or from published figures; arithmetic only."""

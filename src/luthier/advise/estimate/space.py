@@ -1,0 +1,41 @@
+"""How much memory and disk a plan takes, from what was measured here."""
+
+from luthier.advise.estimate.measured import Measured
+from luthier.advise.estimate.work import Size, Work
+
+VALUE_BYTES = 4
+CACHES = 2
+"""Keys and values; and as much again while a longer cache is written beside the old one."""
+BATCH_TOKENS = 4096
+"""Prompt tokens that an evaluation computes at once."""
+SMALL_BYTES = 3_000_000
+"""Events, metrics, reports and tokenizer files."""
+
+
+def peak_bytes(work: Work, measured: Measured, sampled_rows: int) -> tuple[int, str]:
+    """Return the highest memory of the run, and in which part it comes."""
+    evaluate = measured.evaluate_bytes + more_answers_bytes(work, measured.steps, sampled_rows)
+    parts = {"training": measured.train_bytes, "evaluation": evaluate, "export": measured.export_bytes}
+    part = max(parts, key=lambda name: parts[name])
+    return parts[part], part
+
+
+def more_answers_bytes(work: Work, size: Size, sampled_rows: int) -> int:
+    """Return what answering a whole batch of questions takes beyond the few that were measured."""
+    if not work.test_rows:
+        return 0
+    rows = min(work.rows_per_batch, work.test_rows) - sampled_rows
+    tokens = max(0, rows) * (work.prompt_tokens + work.most_new_tokens)
+    return min(tokens, BATCH_TOKENS) * size.layers * size.hidden * CACHES * VALUE_BYTES // 2
+
+
+def disk_bytes(work: Work, measured: Measured) -> dict[str, int]:
+    """Return the bytes of the finished run folder, by part."""
+    steps, export = measured.steps, measured.export
+    return {
+        "data": work.data_bytes,
+        "checkpoints": work.kept_checkpoints * steps.checkpoint_bytes,
+        "weights": (1 + work.kept_snapshots) * steps.weights_bytes,
+        "exports": export.bytes if export else 0,
+        "reports": SMALL_BYTES,
+    }

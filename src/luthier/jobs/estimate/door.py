@@ -1,0 +1,143 @@
+"""What a recipe or a plan will take: count its work, try a little of it, and say what follows."""
+
+import shutil
+import tempfile
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+from luthier.advise.estimate.computed import computed_numbers, least_bytes
+from luthier.advise.estimate.result import PlanEstimate
+from luthier.advise.estimate.whole import Asked, Machine, judged, measured_numbers
+from luthier.advise.estimate.work import Size
+from luthier.core.artifacts import Base, Prepared
+from luthier.core.errors import DataError
+from luthier.core.events import Emit, Event
+from luthier.core.settings import runs_dir
+from luthier.jobs.estimate.measuring import measure
+from luthier.jobs.estimate.work import Counted, count, is_fast, shape_of, shares
+from luthier.jobs.prepare import check_sources, settle
+from luthier.jobs.rooms import Rooms, real_rooms
+from luthier.recipe import Plan, Recipe
+
+NOTHING_ELSE = Asked()
+
+
+class Estimated(NamedTuple):
+    """A settled plan, and what it will take."""
+
+    plan: Plan
+    estimate: PlanEstimate
+
+
+def _deaf(event: Event) -> None:
+    """Pass over an event."""
+
+
+def estimate_recipe(
+    recipe: Recipe,
+    emit: Emit = _deaf,
+    *,
+    asked: Asked = NOTHING_ELSE,
+    rooms: Rooms | None = None,
+    machine: Machine | None = None,
+) -> Estimated:
+    """Settle a recipe, prepare its rows aside, and estimate the plan; nothing of a run is left."""
+    from luthier.recipe_io.read import check_recipe
+
+    check_recipe(recipe)
+    check_sources(recipe)
+    doors, started = rooms or real_rooms(), time.perf_counter()
+    base = doors.base(recipe.base_model, emit)
+    plan = settle(recipe, base, doors, emit)
+    with tempfile.TemporaryDirectory(prefix="luthier-estimate-") as folder:
+        prepared = doors.data(plan.data, base, Path(folder) / "data", emit, seed=plan.seed)
+        passed = time.perf_counter() - started
+        estimate = estimate_plan(plan, base, prepared, emit, asked=asked, machine=machine, prepare_seconds=passed)
+    return Estimated(plan, estimate)
+
+
+def estimate_plan(  # noqa: PLR0913 (what is known beside the plan, named)
+    plan: Plan,
+    base: Base,
+    prepared: Prepared,
+    emit: Emit = _deaf,
+    *,
+    asked: Asked = NOTHING_ELSE,
+    machine: Machine | None = None,
+    prepare_seconds: float | None = None,
+) -> PlanEstimate:
+    """Return what a plan takes here, from a few real steps, or by arithmetic where it does not fit into memory."""
+    _check_rows(prepared)
+    prepared = prepared.model_copy(update={"base": base})
+    machine, passed = machine or this_machine(), prepared.seconds if prepare_seconds is None else prepare_seconds
+    counted = count(plan, prepared, fast=is_fast(plan), share=shares(plan))
+    size = size_of(plan, base)
+    if least_bytes(counted.work, size) > machine.available_bytes:
+        numbers = computed_numbers(counted.work, size, machine, prepare_seconds=passed)
+        return judged(counted.work, size, numbers, machine, asked)
+
+    measured = measure(plan, prepared, counted.work, [micro.rows for micro in counted.picks], emit)
+    steps = measured.steps
+    if (steps.fast, steps.shares) != (is_fast(plan), shares(plan)):
+        counted = _recounted(plan, prepared, counted, fast=steps.fast, share=steps.shares)
+    timed = tuple(micro.shape for micro in counted.picks)
+    numbers = measured_numbers(counted.work, measured, timed, prepare_seconds=passed)
+    return judged(counted.work, steps, numbers, machine, asked)
+
+
+def _check_rows(prepared: Prepared) -> None:
+    if not prepared.rows.get("train"):
+        hint = "`luthier data check` lists every row left out, with the reason"
+        raise DataError("there are no rows to train on", where={"field": "data.path"}, hint=hint)
+
+
+def _recounted(plan: Plan, prepared: Prepared, before: Counted, *, fast: bool, share: bool) -> Counted:
+    """Count again for the step that really runs; the micro-batches that were timed stay the same rows."""
+    from luthier.examples.store import Split
+
+    train = Split(prepared.split("train"))
+    work = count(plan, prepared, fast=fast, share=share).work
+    picks = tuple(
+        micro._replace(shape=shape_of([train.encoded(row) for row in micro.rows], fast=fast, share=share))
+        for micro in before.picks
+    )
+    return Counted(work, picks)
+
+
+def this_machine() -> Machine:
+    """Ask the hardware and the disk of the runs' folder."""
+    from luthier.model.device import hardware
+
+    found, runs = hardware(), runs_dir().absolute()
+    place = next(parent for parent in (runs, *runs.parents) if parent.exists())
+    return Machine(
+        name=f"{found.accelerator or found.cpu}, {found.cores} cores",
+        cores=found.cores,
+        available_bytes=found.available_bytes,
+        free_disk_bytes=shutil.disk_usage(place).free,
+    )
+
+
+def size_of(plan: Plan, base: Base) -> Size:
+    """Build the model without memory to see how large it is, and what of it trains."""
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    from luthier.model.adapter import is_linear
+
+    config = AutoConfig.from_pretrained(base.folder, local_files_only=True)
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(config)
+    head, text = model.get_output_embeddings(), config.get_text_config()
+    linear = [part.weight for part in model.modules() if is_linear(part) and part is not head]
+    rank = getattr(plan.train.adapter, "r", 0)
+    update = sum(rank * sum(weight.shape) for weight in linear)
+    return Size(
+        layers=text.num_hidden_layers,
+        hidden=text.hidden_size,
+        layer_parameters=sum(weight.numel() for weight in linear),
+        head_parameters=head.weight.numel(),
+        parameters=model.num_parameters(),
+        trainable=update if rank else model.num_parameters(),
+    )
