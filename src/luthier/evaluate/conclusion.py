@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from luthier.core.artifacts import Comparison, SystemResult
-from luthier.score.names import TITLES, lower_is_better
+from luthier.score.names import lower_is_better, title_of
 from luthier.score.verdict import difference_text, estimate_text, number_text, outcome
 
 TUNED = "tuned"
@@ -22,7 +22,7 @@ def conclusion(systems: Sequence[SystemResult], comparisons: Sequence[Comparison
     if tuned is None:
         return "The tuned model was not measured, so nothing can be said about the tuning."
     best = best_baseline(systems, primary)
-    reached = f"{TITLES[primary]} {estimate_text(primary, tuned.metrics[primary])}"
+    reached = f"{title_of(primary)} {estimate_text(primary, tuned.metrics[primary])}"
     if best is None:
         return f"The tuned model reaches {reached}. No baseline was measured, so nothing says whether tuning helped."
     comparison = find(comparisons, best.name, primary)
@@ -50,7 +50,7 @@ def _headline(reached: str, best: SystemResult, comparison: Comparison) -> str:
     metric = comparison.metric
     rows = best.metrics[metric].n
     numbers = f"{reached} against {number_text(metric, best.metrics[metric].value)} for {best.name}, the best baseline"
-    difference = f"difference {difference_text(comparison).removeprefix(TITLES[metric] + ' ')}"
+    difference = f"difference {difference_text(comparison).removeprefix(title_of(metric) + ' ')}"
     opening = {"better": "Tuning was worth it", "worse": "Tuning made it worse", "none": "No detectable difference"}
     said = f"{opening[outcome(comparison)]}: {numbers}; {difference} on {rows} test rows."
     if outcome(comparison) != "none":

@@ -9,7 +9,7 @@ from luthier.evaluate.confusion import ConfusionTable, confusion_table
 from luthier.evaluate.curves import Curves
 from luthier.evaluate.duels import Duels, duels
 from luthier.evaluate.sample import Sample
-from luthier.score.names import TITLES
+from luthier.score.names import title_of
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ def gather(report: Report, samples: Sequence[Sample], curves: Curves, facts: Map
     """Select what the reports show."""
     best = best_baseline(report.systems, report.primary_metric)
     method = (
-        f"Measured on {report.test_rows:,} held-out rows; {TITLES[report.primary_metric]} decides. In brackets: "
+        f"Measured on {report.test_rows:,} held-out rows; {title_of(report.primary_metric)} decides. In brackets: "
         "95 % intervals (Wilson's for shares, else bootstrap over rows). Differences are tested row by row."
     )
     return Content(

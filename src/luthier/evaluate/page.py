@@ -12,7 +12,7 @@ from luthier.evaluate.curves import Curves, Series, thinned
 from luthier.evaluate.duels import shortened
 from luthier.evaluate.svg import Bar, Line, interval_chart, line_chart
 from luthier.evaluate.table import metric_names, table_rows
-from luthier.score.names import TITLES
+from luthier.score.names import title_of
 from luthier.score.verdict import outcome
 
 POINTS = 400
@@ -49,7 +49,7 @@ def _interval_charts(report: Report) -> list[tuple[str, Markup]]:
     for metric in metric_names(report):
         measured = [(system.name, system.metrics[metric]) for system in report.systems if metric in system.metrics]
         bars = [Bar(name, one.value, one.low, one.high, name.startswith(TUNED)) for name, one in measured]
-        charts.append((TITLES[metric], Markup(interval_chart(TITLES[metric], bars))))  # noqa: S704 (escaped in svg.py)
+        charts.append((title_of(metric), Markup(interval_chart(title_of(metric), bars))))  # noqa: S704 (escaped in svg.py)
     return charts
 
 

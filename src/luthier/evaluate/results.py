@@ -9,6 +9,8 @@ from luthier.evaluate.answer import Answers
 from luthier.evaluate.conclusion import LABEL_SCORED, TUNED
 from luthier.evaluate.exam import Exam
 from luthier.evaluate.sample import Sample, SampleAnswer
+from luthier.evaluate.spec import UserMetric
+from luthier.evaluate.user import score_by_user
 from luthier.model.scoring import RowLoss
 from luthier.score.closed import confusion, label_set, read_labels
 from luthier.score.intervals import estimate
@@ -29,18 +31,21 @@ class Sitting:
     losses: list[RowLoss] | None = None
     rejected: list[RowLoss] | None = None
     """The loss on every row's worse answer, where the rows are pairs and were priced."""
-    scores: dict[MetricName, Scores] = field(default_factory=dict)
+    scores: dict[str, Scores] = field(default_factory=dict)
 
 
-def scored(sitting: Sitting, exam: Exam, metrics: Sequence[MetricName]) -> Sitting:
+def scored(
+    sitting: Sitting, exam: Exam, metrics: Sequence[MetricName], user_metrics: Sequence[UserMetric] = ()
+) -> Sitting:
     """Return the sitting with its scores in all metrics that apply to it."""
-    scores: dict[MetricName, Scores] = {}
+    scores: dict[str, Scores] = {}
     if sitting.answers is not None:
         for metric in metrics:
             # Whoever picks a label cannot miss the format.
             if metric in FROM_LOSSES or (metric == "format_followed" and sitting.system.endswith(LABEL_SCORED)):
                 continue
             scores[metric] = score(metric, sitting.answers.texts, exam.references, exam.labels)
+        scores |= score_by_user(user_metrics, exam, sitting.answers.texts)
     if sitting.losses is not None and sitting.rejected is not None:
         better, worse = ([loss.total for loss in losses] for losses in (sitting.losses, sitting.rejected))
         scores["preference_accuracy"] = preference_accuracy(better, worse)

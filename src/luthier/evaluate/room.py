@@ -1,5 +1,6 @@
 """The evaluation room: the same held-out questions to the untuned and the tuned model, and what differs."""
 
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from time import perf_counter
@@ -19,11 +20,13 @@ from luthier.evaluate.instruction import an_object_like, names_all, one_of
 from luthier.evaluate.render import write_reports
 from luthier.evaluate.results import Sitting, comparisons, samples, scored, system_result
 from luthier.evaluate.spec import BaselineName, EvaluateSpec
+from luthier.evaluate.user import try_user_metrics
 from luthier.examples.store import Split
 from luthier.model.adapter import load_tuned, merge
 from luthier.model.load import context_length, load_model
 from luthier.model.quick import quicken
 from luthier.model.scoring import RowLoss, row_losses
+from luthier.score.names import FROM_LOSSES, MetricName
 
 BASELINES = {"zero-shot": zero_shot.requests, "few-shot": few_shot.requests}
 PRICED: BaselineName = "zero-shot"
@@ -38,10 +41,11 @@ def run(spec: EvaluateSpec, given: Trained, out: Path, emit: Emit, *, seed: int)
     exam = set_exam(spec, given.prepared, emit, seed=seed)
     emit(Event(room="evaluate", kind="start", message=f"{len(exam.rows)} held-out rows"))
 
+    try_user_metrics(spec.user_metrics, exam)
     desk = _Desk(spec, given, exam, emit, seed)
     metrics = chosen_metrics(spec, exam)
-    sittings = [scored(sitting, exam, metrics) for sitting in desk.baselines() + desk.tuned()]
-    primary = metrics[0]
+    sittings = [scored(sitting, exam, metrics, spec.user_metrics) for sitting in desk.baselines() + desk.tuned()]
+    primary = _primary(spec, exam, metrics)
     systems = [system_result(sitting, exam, resamples=spec.resamples, seed=seed) for sitting in sittings]
     compared = comparisons(sittings, resamples=spec.resamples, seed=seed)
 
@@ -61,6 +65,13 @@ def run(spec: EvaluateSpec, given: Trained, out: Path, emit: Emit, *, seed: int)
     write_reports(report, shown, read_curves(given.folder / "metrics.jsonl"), out, facts=facts)
     emit(Event(room="evaluate", kind="done", message=report.conclusion))
     return report.write(out)
+
+
+def _primary(spec: EvaluateSpec, exam: Exam, metrics: Sequence[MetricName]) -> str:
+    """Return the metric that decides: one of the user's own only where no other judges answers."""
+    if metrics[0] in FROM_LOSSES and spec.user_metrics and exam.asked:
+        return spec.user_metrics[0].name
+    return metrics[0]
 
 
 class _Desk:

@@ -1,13 +1,32 @@
 """What a recipe says about evaluation."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self, get_args
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from luthier.core.spec import Auto, Spec
 from luthier.score.names import MetricName
 
 BaselineName = Literal["zero-shot", "few-shot"]
+
+
+class UserMetric(Spec):
+    """A metric of your own: the mean over rows of what your code says of each; more is better."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_.-]{0,39}$")]
+    """What reports call it."""
+    python: str | None = None
+    """A Python file with `def score(prompt, answer, reference, row) -> float`."""
+    command: str | None = None
+    """A shell command that reads one JSON line per row and writes one number per line."""
+    timeout_s: float = Field(60.0, gt=0)
+    """Seconds to wait for the next number before it is an error."""
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Self:
+        if bool(self.python) == bool(self.command):
+            raise ValueError("a metric of your own has either `python` or `command`")
+        return self
 
 
 class EvaluateSpec(Spec):
@@ -17,6 +36,8 @@ class EvaluateSpec(Spec):
     """What the tuned model is measured against, on the base model."""
     metrics: Auto | tuple[MetricName, ...] = "auto"
     """`auto` chooses by the kind of answer; perplexity is always measured."""
+    user_metrics: tuple[UserMetric, ...] = ()
+    """Metrics of your own, measured and tested like the others."""
     shots: Auto | Annotated[int, Field(ge=1)] = "auto"
     """Examples in the few-shot prompt; `auto` takes two per label (at least four), as the context allows."""
     max_rows: int = Field(500, ge=1)
@@ -25,3 +46,11 @@ class EvaluateSpec(Spec):
     """Longest answer; `auto` takes the longest training answer and a margin."""
     resamples: int = Field(2000, ge=200, le=100_000)
     """Bootstrap resamples behind each interval."""
+
+    @model_validator(mode="after")
+    def _names_differ(self) -> Self:
+        names = [metric.name for metric in self.user_metrics]
+        taken = next((name for name in names if name in get_args(MetricName) or names.count(name) > 1), None)
+        if taken:
+            raise ValueError(f"there is another metric called `{taken}`")
+        return self

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from luthier.core.artifacts import Report, SystemResult
 from luthier.evaluate.conclusion import TUNED
-from luthier.score.names import TITLES
+from luthier.score.names import TITLES, title_of
 from luthier.score.verdict import estimate_text
 
 NOTHING = "–"
@@ -24,8 +24,11 @@ class TableRow:
 
 def metric_names(report: Report) -> list[str]:
     """Return the metrics that any system has, the primary one first."""
-    measured = {name for system in report.systems for name in system.metrics}
-    return sorted(measured, key=lambda name: (name != report.primary_metric, list(TITLES).index(name)))
+    measured = list(dict.fromkeys(name for system in report.systems for name in system.metrics))
+    order = list(TITLES)
+    # Those of the user's own come last, as the recipe lists them.
+    place = {name: order.index(name) if name in order else len(order) for name in measured}
+    return sorted(measured, key=lambda name: (name != report.primary_metric, place[name]))
 
 
 def table_rows(report: Report) -> list[TableRow]:
@@ -39,7 +42,7 @@ def table_rows(report: Report) -> list[TableRow]:
 
 
 def _cells(system: SystemResult, metrics: Sequence[str], *, wrote: bool) -> dict[str, str]:
-    cells = {TITLES[name]: _metric_cell(system, name) for name in metrics}
+    cells = {title_of(name): _metric_cell(system, name) for name in metrics}
     if not wrote:
         return cells
     return cells | {

@@ -11,6 +11,7 @@ from luthier.core.events import Emit
 from luthier.core.files import write_atomic
 from luthier.core.runfolder import RunFolder
 from luthier.evaluate.spec import EvaluateSpec
+from luthier.evaluate.user import check_user_metrics, sources_of
 from luthier.jobs.card import model_card
 from luthier.jobs.listen import Listener, listening
 from luthier.jobs.manifest import Manifest
@@ -96,6 +97,7 @@ def evaluate_run(
         trained = trained_of(folder, base)
         if plan.evaluate is None:
             plan = plan.model_copy(update={"evaluate": EvaluateSpec()})
+        check_user_metrics(plan.evaluate)
         plan = settle(plan, base, doors, emit)
         write_atomic(folder.plan, plan_yaml(plan))
         desk = Desk(folder, plan, doors, emit)
@@ -156,7 +158,7 @@ def _evaluate(desk: Desk, trained: Trained) -> Report:
         desk.folder.room("evaluate").absolute(),
         Report,
         lambda out: desk.rooms.evaluate(spec, trained, out, desk.emit, seed=seed),
-        inputs=[spec, seed, trained.inputs_sha256],
+        inputs=[spec, seed, trained.inputs_sha256, *sources_of(spec)],
         emit=desk.emit,
     )
     return report.model_copy(update={"folder": desk.folder.room("evaluate").absolute()})

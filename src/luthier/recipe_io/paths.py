@@ -12,7 +12,7 @@ PATH_FIELDS: tuple[Where, ...] = (
     ("data", "validation_path"),
     ("data", "test_path"),
 )
-FILE_ENDING = re.compile(r"\.(jsonl|json|csv|tsv|parquet|txt|gguf|gz)$", re.IGNORECASE)
+FILE_ENDING = re.compile(r"\.(jsonl|json|csv|tsv|parquet|txt|gguf|gz|py)$", re.IGNORECASE)
 
 
 def absolute_paths(value: dict[str, Any], *, folder: Path, from_here: set[Where]) -> dict[str, Any]:
@@ -28,7 +28,23 @@ def absolute_paths(value: dict[str, Any], *, folder: Path, from_here: set[Where]
             parent = value[path[0]] = dict(block)
         if path[-1] in parent:
             parent[path[-1]] = _absolute(parent[path[-1]], start)
-    return value
+    return _with_metric_files(value, folder, from_here)
+
+
+def _with_metric_files(value: dict[str, Any], folder: Path, from_here: set[Where]) -> dict[str, Any]:
+    """Make the Python files of the user's metrics absolute: they stand in a list of blocks."""
+    evaluate = value.get("evaluate")
+    metrics = evaluate.get("user_metrics") if isinstance(evaluate, dict) else None
+    if not isinstance(metrics, list):
+        return value
+    start = Path.cwd() if from_here & {("evaluate",), ("evaluate", "user_metrics")} else folder
+    found = [
+        metric | {"python": _absolute(metric["python"], start)}
+        if isinstance(metric, dict) and "python" in metric
+        else metric
+        for metric in metrics
+    ]
+    return value | {"evaluate": evaluate | {"user_metrics": found}}
 
 
 def _absolute(entry: Any, folder: Path) -> Any:

@@ -43,6 +43,12 @@ TITLES: dict[str, str] = {
 }
 """What reports call each metric."""
 
+
+def title_of(metric: str) -> str:
+    """Return what reports call a metric; a metric of the user's own goes by its name."""
+    return TITLES.get(metric, metric)
+
+
 _BY_KIND: dict[AnswerKind, tuple[MetricName, ...]] = {
     "closed": ("accuracy", "macro_f1", "format_followed"),
     "json": ("field_f1", "json_valid", "exact_match"),

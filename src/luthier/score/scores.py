@@ -7,7 +7,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from luthier.core.errors import DataError
-from luthier.score.names import MetricName
 
 FloatArray = NDArray[np.float64]
 
@@ -16,7 +15,7 @@ FloatArray = NDArray[np.float64]
 class Scores:
     """A metric as statistics per row: summed over any choice of rows they give the metric on these rows."""
 
-    metric: MetricName
+    metric: str
     per_row: FloatArray
     """What each row scored, shape (rows,): shown beside examples, and compared to count rows won and lost."""
     statistics: FloatArray
@@ -46,7 +45,7 @@ def sorted_rows(statistics: FloatArray) -> FloatArray:
     return statistics[np.lexsort(statistics.T[::-1])]
 
 
-def mean_scores(metric: MetricName, per_row: Sequence[float]) -> Scores:
+def mean_scores(metric: str, per_row: Sequence[float]) -> Scores:
     """Return the scores of a metric that is the mean of its rows."""
     values = np.asarray(per_row, dtype=np.float64)
     return Scores(metric, values, np.stack([values, np.ones_like(values)], axis=-1), _ratio)

@@ -3,7 +3,7 @@
 from typing import Literal
 
 from luthier.core.artifacts import Comparison, Estimate
-from luthier.score.names import TITLES, lower_is_better
+from luthier.score.names import TITLES, lower_is_better, title_of
 
 Outcome = Literal["better", "none", "worse"]
 SIGNIFICANCE = 0.05
@@ -33,7 +33,7 @@ def difference_text(comparison: Comparison) -> str:
     difference, low, high = (
         _signed(comparison.metric, x) for x in (comparison.difference, comparison.low, comparison.high)
     )
-    return f"{TITLES[comparison.metric]} {difference} [{low} to {high}], {p_text(comparison.p)}"
+    return f"{title_of(comparison.metric)} {difference} [{low} to {high}], {p_text(comparison.p)}"
 
 
 def estimate_text(metric: str, estimate: Estimate) -> str:
@@ -49,7 +49,8 @@ def number_text(metric: str, value: float) -> str:
         return f"{value:.1f}"
     if metric == "perplexity":
         return f"{value:.2f}" if abs(value) < 100 else f"{value:,.0f}"
-    return f"{value:.3f}"
+    # A metric of the user's own may have any unit.
+    return f"{value:.3f}" if metric in TITLES or abs(value) < 10 else f"{value:,.1f}"
 
 
 def p_text(p: float) -> str:
