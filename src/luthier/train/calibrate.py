@@ -5,6 +5,7 @@ import shutil
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from statistics import median
 
@@ -27,8 +28,8 @@ from luthier.train.spec import TrainSpec
 
 ROUNDS = 3
 """How often each micro-batch is timed; the median counts, since other programs may disturb one of them."""
-ENOUGH_S = 2.0
-"""A micro-batch that takes longer is timed once: a disturbance weighs little in it."""
+MOST_ROUNDS, ENOUGH_S = 9, 6.0
+"""More rounds where they are quick, until so much time has passed."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,9 @@ class Calibration:
     """Loading, attaching the adapter, and the guards before and after."""
     backward_seconds: list[float]
     forward_seconds: list[float]
+    """The last one is of the heaviest micro-batch of the validation, where there is one."""
+    disturbance: float
+    """By how much the slowest round of the same work was longer than the quickest."""
     update_seconds: float
     """Clipping and the optimiser, once a step."""
     checkpoint_seconds: float
@@ -133,31 +137,43 @@ def _shares(step: StepModel) -> bool:
 
 def _steps(loop: Loop, groups: list[list[Encoded]]) -> dict[str, list[float] | float]:
     """Time forward and backward of each micro-batch, then the optimiser on the lightest."""
-    forward, backward = [], []
+    watched = max(loop.validation.first, key=lambda rows: sum(len(row.ids) for row in rows), default=[])
+    watched = [_priced(row) for row in watched]
     # The first pass meets cold caches, kernels to compile and memory to ask for.
-    loop.price(groups[:1], Tally())
+    loop.price([rows for rows in (groups[0], watched) if rows], Tally())
     _backward(loop, groups[0])
-    for rows in groups:
-        backward.append(_median(lambda rows=rows: _backward(loop, rows)))
-        forward.append(_median(lambda rows=rows: loop.price([rows], Tally())))
     lightest = Batch(5, [], [groups[-1]], 0)
     loop.update(lightest)
-    update = _median(lambda: loop.update(lightest))
+
+    backward = [partial(_backward, loop, rows) for rows in groups]
+    forward = [partial(_forward, loop, rows) for rows in (*groups, watched) if rows]
+    took = _rounds([*backward, *forward, partial(loop.update, lightest)])
+    medians = [median(seconds) for seconds in took]
     return {
-        "forward_seconds": forward,
-        "backward_seconds": backward,
-        "update_seconds": max(0.0, update - backward[-1]),
+        "backward_seconds": medians[: len(groups)],
+        "forward_seconds": medians[len(groups) : -1],
+        "update_seconds": max(0.0, medians[-1] - medians[len(groups) - 1]),
+        "disturbance": max(max(seconds) / min(seconds) for seconds in took),
     }
+
+
+def _rounds(works: list[Callable[[], object]]) -> list[list[float]]:
+    """Return the seconds of each work, done in turns so that a busy moment meets all of them."""
+    took: list[list[float]] = [[] for _ in works]
+    for number in range(MOST_ROUNDS):
+        for work, seconds in zip(works, took, strict=True):
+            seconds.append(_seconds(work))
+        if number + 1 >= ROUNDS and sum(map(sum, took)) > ENOUGH_S:
+            break
+    return took
 
 
 def _backward(loop: Loop, rows: list[Encoded]) -> None:
     loop.backward(rows, Batch(0, [], [rows], 0), units=loop.method.units(rows), tally=Tally())
 
 
-def _median(work: Callable[[], object]) -> float:
-    first = _seconds(work)
-    rounds = 1 if first > ENOUGH_S else ROUNDS
-    return median([first, *(_seconds(work) for _ in range(rounds - 1))])
+def _forward(loop: Loop, rows: list[Encoded]) -> None:
+    loop.price([rows], Tally())
 
 
 def _seconds(work: Callable[[], object]) -> float:

@@ -44,7 +44,7 @@ def _possible(work: Work, size: Size, missing: int, per_token: float) -> Iterato
         because = f"cuts or leaves out rows above {shorter:,} tokens (the longest has {longest:,})"
         yield Change(path="data.max_tokens", value=shorter, because=because), saved
     if size.parameters > SMALLER_PARAMETERS * 1.2:
-        saved = (size.parameters - SMALLER_PARAMETERS) * 4
+        saved = (size.parameters - SMALLER_PARAMETERS) * 4.0
         because = f"a smaller base saves about {_gb(saved)}; any smaller model will do"
         yield Change(path="base_model", value=SMALLER_BASE, because=because), saved
 

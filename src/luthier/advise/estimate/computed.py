@@ -58,9 +58,9 @@ def computed_numbers(work: Work, size: Size, machine: Machine, *, prepare_second
     because = Because(source="computed", text=_why(machine))
     names = ("peak_memory_bytes", *seconds, "disk_bytes")
     per_token = _activations(work, size) / max(1, work.heaviest.tokens)
-    return Numbers(least_bytes(work, size), seconds, disk, dict.fromkeys(names, because), per_token)
+    return Numbers({"training": least_bytes(work, size)}, seconds, disk, dict.fromkeys(names, because), per_token)
 
 
 def _why(machine: Machine) -> str:
     speed = CPU_FLOP_PER_S_AND_CORE / 1e9
-    return f"too large to be tried here: arithmetic on the model's size, {speed:.0f} GFLOP/s on each of {machine.cores} cores"
+    return f"too large to be tried here: arithmetic on its size, {speed:.0f} GFLOP/s on each of {machine.cores} cores"

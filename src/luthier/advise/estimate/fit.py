@@ -3,6 +3,9 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
+NARROW = 0.1
+"""Amounts that differ by less than this share tell nothing of the fixed part."""
+
 
 class Line(NamedTuple):
     """Seconds = fixed + slope times the amount."""
@@ -19,7 +22,7 @@ def fit(amounts: Sequence[float], seconds: Sequence[float]) -> Line:
     """Return the line of least squares whose two parts are not negative; one point gives a line through zero."""
     mean_x, mean_y = sum(amounts) / len(amounts), sum(seconds) / len(seconds)
     spread = sum((x - mean_x) ** 2 for x in amounts)
-    if spread <= (0.01 * mean_x) ** 2 * len(amounts):
+    if spread <= (NARROW * mean_x) ** 2 * len(amounts):
         return _through_zero(mean_x, mean_y)
     slope = sum((x - mean_x) * (y - mean_y) for x, y in zip(amounts, seconds, strict=True)) / spread
     fixed = mean_y - slope * mean_x

@@ -19,7 +19,10 @@ class Steps(Size):
     start_seconds: float
     backward_seconds: tuple[float, ...]
     forward_seconds: tuple[float, ...]
+    """The last one is of the heaviest micro-batch of the validation, where there is one."""
     update_seconds: float
+    disturbance: float
+    """By how much the slowest round of the same work was longer than the quickest."""
     checkpoint_seconds: float
     checkpoint_bytes: int
     weights_seconds: float

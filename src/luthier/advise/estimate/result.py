@@ -61,6 +61,8 @@ class PlanEstimate(_Frozen):
     """What was measured on."""
     peak_memory_bytes: int
     """Of the one process that runs the plan."""
+    memory: dict[str, int]
+    """The highest of each part: training, evaluation, export."""
     available_memory_bytes: int
     fits: bool
     """Whether memory and disk suffice here."""

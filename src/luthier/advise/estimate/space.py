@@ -12,12 +12,12 @@ SMALL_BYTES = 3_000_000
 """Events, metrics, reports and tokenizer files."""
 
 
-def peak_bytes(work: Work, measured: Measured, sampled_rows: int) -> tuple[int, str]:
-    """Return the highest memory of the run, and in which part it comes."""
+def memory_bytes(work: Work, measured: Measured, sampled_rows: int) -> dict[str, int]:
+    """Return the highest memory of each part of the run, which all happen in one process."""
     evaluate = measured.evaluate_bytes + more_answers_bytes(work, measured.steps, sampled_rows)
     parts = {"training": measured.train_bytes, "evaluation": evaluate, "export": measured.export_bytes}
-    part = max(parts, key=lambda name: parts[name])
-    return parts[part], part
+    done = {"training": True, "evaluation": bool(measured.samples), "export": measured.export is not None}
+    return {part: size for part, size in parts.items() if done[part]}
 
 
 def more_answers_bytes(work: Work, size: Size, sampled_rows: int) -> int:

@@ -15,9 +15,11 @@ def backward_line(steps: Steps, timed: tuple[Shape, ...]) -> Line:
     return fit([shape.load(steps) for shape in timed], steps.backward_seconds)
 
 
-def forward_line(steps: Steps, timed: tuple[Shape, ...]) -> Line:
+def forward_line(work: Work, steps: Steps, timed: tuple[Shape, ...]) -> Line:
     """Return the seconds of one micro-batch without gradients, by its load."""
-    return fit([shape.load(steps) for shape in timed], steps.forward_seconds)
+    watched = max(work.watched, key=lambda shape: shape.tokens, default=None)
+    shapes = (*timed, watched) if watched else timed
+    return fit([shape.load(steps) for shape in shapes], steps.forward_seconds)
 
 
 def step_seconds(work: Work, steps: Steps, timed: tuple[Shape, ...]) -> float:
@@ -35,12 +37,12 @@ def train_seconds(work: Work, steps: Steps, timed: tuple[Shape, ...]) -> float:
 def reference_seconds(work: Work, steps: Steps, timed: tuple[Shape, ...]) -> float:
     """Return the seconds in which the untuned model prices pairs."""
     passes = work.referenced_rows / max(1, work.sampled_rows)
-    return passes * _sum(forward_line(steps, timed), work.micro_batches, steps)
+    return passes * _sum(forward_line(work, steps, timed), work.micro_batches, steps)
 
 
 def validate_seconds(work: Work, steps: Steps, timed: tuple[Shape, ...]) -> float:
     """Return the seconds of all validations."""
-    return work.validations * _sum(forward_line(steps, timed), work.watched, steps)
+    return work.validations * _sum(forward_line(work, steps, timed), work.watched, steps)
 
 
 def evaluate_seconds(work: Work, measured: Measured) -> float:

@@ -9,8 +9,11 @@ from luthier.advise.estimate.measured import Measured, Steps
 from luthier.advise.estimate.price import Price, cost_of, watts_here
 from luthier.advise.estimate.published import on_gpu
 from luthier.advise.estimate.result import Because, Change, PlanEstimate, Source
-from luthier.advise.estimate.space import disk_bytes, peak_bytes
+from luthier.advise.estimate.space import disk_bytes, memory_bytes
 from luthier.advise.estimate.work import Shape, Size, Work
+
+BUSY = 1.5
+"""Rounds of the same work that differ by more than this were disturbed by other programs."""
 
 
 class Machine(NamedTuple):
@@ -33,7 +36,8 @@ class Asked(NamedTuple):
 class Numbers(NamedTuple):
     """The numbers of an estimate, before they are judged."""
 
-    peak_bytes: int
+    memory: dict[str, int]
+    """The highest of each part."""
     seconds: dict[str, float]
     """By the name of the field."""
     disk: dict[str, int]
@@ -44,7 +48,7 @@ class Numbers(NamedTuple):
 def measured_numbers(work: Work, measured: Measured, timed: tuple[Shape, ...], *, prepare_seconds: float) -> Numbers:
     """Return the numbers that follow from what was measured on this machine."""
     steps, export = measured.steps, measured.export
-    peak, part = peak_bytes(work, measured, measured.samples[-1].rows if measured.samples else 0)
+    memory = memory_bytes(work, measured, measured.samples[-1].rows if measured.samples else 0)
     seconds = {
         "prepare_seconds": measured.import_seconds + prepare_seconds,
         "train_seconds": times.train_seconds(work, steps, timed),
@@ -53,7 +57,7 @@ def measured_numbers(work: Work, measured: Measured, timed: tuple[Shape, ...], *
         "export_seconds": export.seconds if export else 0.0,
     }
     texts = {
-        "peak_memory_bytes": f"the heaviest micro-batch was run, and a small evaluation and the export: {part} is highest",
+        "peak_memory_bytes": _memory_text(memory),
         "prepare_seconds": "the rows were prepared, and the libraries loaded",
         "train_seconds": _train_text(work, steps, timed),
         "validate_seconds": f"{work.validations} validations of {len(work.watched)} micro-batches each",
@@ -63,16 +67,22 @@ def measured_numbers(work: Work, measured: Measured, timed: tuple[Shape, ...], *
     because = {name: Because(source="measured", text=text) for name, text in texts.items()}
     disk = disk_bytes(work, measured)
     because["disk_bytes"] = _disk_because(work, steps)
-    return Numbers(peak, seconds, disk, because, steps.activation_bytes_per_token)
+    return Numbers(memory, seconds, disk, because, steps.activation_bytes_per_token)
+
+
+def _memory_text(memory: dict[str, int]) -> str:
+    highest = max(memory, key=lambda part: memory[part])
+    return f"the heaviest micro-batch was run, then a little of the rest: {highest} needs most"
 
 
 def _train_text(work: Work, steps: Steps, timed: tuple[Shape, ...]) -> str:
     line = times.backward_line(steps, timed)
     whole = times.step_seconds(work, steps, timed)
+    busy = f"; a busy machine: rounds differed {steps.disturbance:.1f}-fold" if steps.disturbance > BUSY else ""
     return (
         f"{len(timed)} micro-batches timed: {line.fixed:.3g} s + {line.slope * 1000:.3g} ms a token; "
-        f"{work.steps:,} steps take {whole:.3g} s, {work.checkpoints} checkpoints {steps.checkpoint_seconds:.2g} s each, "
-        f"the start {steps.start_seconds:.2g} s"
+        f"{work.steps:,} steps take {whole:.3g} s, {work.checkpoints} checkpoints {steps.checkpoint_seconds:.2g} s "
+        f"each, the start {steps.start_seconds:.2g} s{busy}"
     )
 
 
@@ -92,13 +102,15 @@ def _disk_because(work: Work, steps: Steps) -> Because:
 def judged(work: Work, size: Size, numbers: Numbers, machine: Machine, asked: Asked) -> PlanEstimate:
     """Return the estimate: does it fit, what would make it fit, what does it cost, and how is it elsewhere."""
     total, disk = sum(numbers.seconds.values()), sum(numbers.disk.values())
-    missing = numbers.peak_bytes - machine.available_bytes
+    peak = max(numbers.memory.values())
+    missing = peak - machine.available_bytes
     per_token = numbers.activation_bytes_per_token
     watts, why = watts_here(asked.price, cores=machine.cores)
     because = numbers.because | {"total_seconds": Because(source=_source(numbers), text="the sum of the parts")}
     return PlanEstimate(
         machine=machine.name,
-        peak_memory_bytes=numbers.peak_bytes,
+        peak_memory_bytes=peak,
+        memory=numbers.memory,
         available_memory_bytes=machine.available_bytes,
         fits=missing <= 0 and disk <= machine.free_disk_bytes,
         total_seconds=total,
