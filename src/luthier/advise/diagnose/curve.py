@@ -1,6 +1,6 @@
 """Reading curves: levels, falls and steps that stand out, by medians, which single batches do not move."""
 
-from statistics import fmean, median, stdev
+from statistics import fmean, median
 
 from luthier.advise.diagnose.evidence import Curve, Series
 
@@ -59,10 +59,11 @@ def fallen_share(curve: Curve) -> float:
 
 
 def noise(series: Series) -> float:
-    """Return the standard deviation from one step to the next, free of the trend."""
+    """Return the standard deviation of single steps, from the differences of neighbours, so that no trend counts."""
     values = [value for _, value in series]
     steps = [after - before for before, after in zip(values, values[1:], strict=False)]
-    return stdev(steps) / 2**0.5 if len(steps) > 1 else 0.0
+    middle = median(steps)
+    return ROBUST * median(abs(step - middle) for step in steps) / 2**0.5
 
 
 def mean_between(series: Series, low: float, high: float) -> float | None:

@@ -1,5 +1,7 @@
 """Learning by heart, and learning too little."""
 
+from collections import Counter
+
 from luthier.advise.diagnose.curve import (
     FEWEST_STEPS,
     fallen_share,
@@ -10,10 +12,11 @@ from luthier.advise.diagnose.curve import (
     too_short,
     watched,
 )
-from luthier.advise.diagnose.evidence import Curve, Evidence, Settings
+from luthier.advise.diagnose.evidence import Curve, Evidence, Judged, Settings
 from luthier.advise.diagnose.finding import Finding, grown, merged
+from luthier.advise.diagnose.rate import divergence, learning_rate_too_high
 
-GIVEN_BACK = 0.1
+RISEN = 0.1
 LEAST_RISE = 0.05
 FEWEST_VALIDATIONS = 4
 STILL_FALLING = 0.2
@@ -36,11 +39,11 @@ def overfit_ready(evidence: Evidence) -> str | None:
 
 
 def overfitting(evidence: Evidence) -> Finding | None:
-    """The validation loss rises while the training loss still falls.
+    """The validation loss rises while the training loss does not.
 
     A rise counts from 0.05 nats (five per cent of perplexity, more than the arithmetic's noise) and from a tenth of
-    what had been learned. The same rows are priced each time, so their choice adds no noise. The confidence is a half
-    where the larger threshold is just met.
+    the best loss. The same rows are priced each time, so their choice adds no noise. The confidence is a half where
+    the larger threshold is just met.
     """
     curve, settings = evidence.curve, evidence.settings
     if curve is None or settings is None:
@@ -48,7 +51,7 @@ def overfitting(evidence: Evidence) -> Finding | None:
     best_step, best = min(curve.validation, key=lambda point: point[1])
     last_step, last = curve.validation[-1]
     rise = last - best
-    threshold = max(LEAST_RISE, GIVEN_BACK * (curve.validation[0][1] - best))
+    threshold = max(LEAST_RISE, RISEN * best)
     before = mean_between(curve.loss, best_step * 0.8 - 1, best_step)
     after = mean_between(curve.loss, last_step - max(5, len(curve.loss) // 10), last_step)
     if best_step == last_step or rise <= threshold or (before is not None and after is not None and after > before):
@@ -140,15 +143,21 @@ def learning_rate_too_low(evidence: Evidence) -> Finding | None:
 
 
 def underfitting(evidence: Evidence) -> Finding | None:
-    """The run ended before it had learned, at a rate that is no reason for it: it needs more steps, or more room."""
+    """The run ended before it had learned, at a rate that is no reason for it: it needs more steps, or more room.
+
+    Where the loss has come to rest, the labels decide: a model that labels held-out rows no better than always saying
+    the commonest one has learned how answers look and nothing else. No better means within two standard deviations.
+    """
     curve, settings = evidence.curve, evidence.settings
     if curve is None or settings is None:
         return None
-    unlearned = _unlearned(curve)
-    if unlearned is None or _slow(settings):
+    at_rest = None if overfitting(evidence) else _no_better_than_one_label(evidence.judged)
+    unlearned = _unlearned(curve) or at_rest
+    if unlearned is None or _slow(settings) or divergence(evidence) or learning_rate_too_high(evidence):
         return None
     last = levels(curve.loss)[-1][1]
-    room = {"train.adapter.r": settings.rank * 2} if settings.rank and fallen_share(curve) < HARDLY_FALLEN else {}
+    little = at_rest is not None or fallen_share(curve) < HARDLY_FALLEN
+    room = {"train.adapter.r": settings.rank * 2} if settings.rank and little else {}
     return Finding(
         name="underfitting",
         what="training ended before the model had learned what the rows teach",
@@ -157,6 +166,18 @@ def underfitting(evidence: Evidence) -> Finding | None:
         remedy="train for longer; where the loss hardly falls, give the adapter more room or look at the rows",
         patch=_longer(settings) | room,
     )
+
+
+def _no_better_than_one_label(judged: tuple[Judged, ...] | None) -> str | None:
+    """Return in words that the model labels as if it had not read the rows, or None where it does better."""
+    if judged is None or len(judged) < FEWEST_STEPS:
+        return None
+    right = sum(max(row.probabilities, key=row.probabilities.__getitem__) == row.label for row in judged) / len(judged)
+    label, count = Counter(row.label for row in judged).most_common(1)[0]
+    commonest = count / len(judged)
+    if right > commonest + 2 * (commonest * (1 - commonest) / len(judged)) ** 0.5:
+        return None
+    return f"{right:.0%} of {len(judged)} held-out rows are labelled right; always {label!r} would be {commonest:.0%}"
 
 
 def _norms(curve: Curve) -> tuple[str, ...]:

@@ -2,14 +2,14 @@
 
 from statistics import median
 
-from luthier.advise.diagnose.curve import levels, spikes, start_of, too_short
+from luthier.advise.diagnose.curve import levels, noise, spikes, start_of, too_short
 from luthier.advise.diagnose.evidence import Curve, Evidence, Settings
 from luthier.advise.diagnose.finding import Finding, grown, sure
 
 WORSE = 1.1
-LOST = 0.5
+LOST = 0.25
 LEAST_LOSS = 0.2
-CLIPPED = 10.0
+NOISE_SIGMAS = 8.0
 
 
 def shape_ready(evidence: Evidence) -> str | None:
@@ -48,10 +48,11 @@ def _diverged(curve: Curve, settings: Settings, told: tuple[str, ...], confidenc
 
 
 def learning_rate_too_high(evidence: Evidence) -> Finding | None:
-    """The level of the training loss climbs by half of what had been learned, or above the untuned model's.
+    """The level of the training loss climbs by a quarter of what is learned in all, by more than batches differ.
 
-    Levels are medians over windows, so single batches do not count. A run whose rate suits it never gives back
-    half of its fall for a whole window; a run that ends up worse than it began has diverged and has its own name.
+    Levels are medians over windows, so single batches do not count. Between two windows of five the noise of batches
+    makes 0.8 of its standard deviation, and the widest of all gaps in a run some four times that; eight standard
+    deviations leave room for heavy tails. A run that ends up worse than it began has diverged and has its own name.
     """
     curve, settings = evidence.curve, evidence.settings
     if curve is None or settings is None:
@@ -64,7 +65,7 @@ def learning_rate_too_high(evidence: Evidence) -> Finding | None:
         worst = max(worst, (step, level, level - best[1]), key=lambda point: point[2])
     at, level, climb = worst
     learned = start - min(value for _, value in levels(curve.loss))
-    threshold = max(LEAST_LOSS, LOST * learned)
+    threshold = max(LEAST_LOSS, LOST * learned, NOISE_SIGMAS * noise(curve.loss))
     if climb <= threshold:
         return None
     return Finding(
