@@ -28,7 +28,9 @@ def test_every_metric_scores_every_row_within_its_range(metric: AnswerMetric) ->
     assert scores.metric == metric
     assert scores.per_row.shape == (3,)
     assert ((scores.per_row >= 0) & (scores.per_row <= top + 1e-9)).all()
-    assert score(metric, REFERENCES, REFERENCES, REFERENCES).value == pytest.approx(top)
+    # METEOR takes something off for the number of matched pieces, also where there is only one.
+    perfect = 0.9375 if metric == "meteor" else top
+    assert score(metric, REFERENCES, REFERENCES, REFERENCES).value == pytest.approx(perfect)
     if is_proportion(metric):
         assert set(scores.per_row.tolist()) <= {0.0, 1.0}
 

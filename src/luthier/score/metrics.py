@@ -2,7 +2,8 @@
 
 from collections.abc import Callable, Sequence
 
-from luthier.score import closed, structured, text
+from luthier.score import closed, entities, structured, text
+from luthier.score.graders.text_similarity import similarity
 from luthier.score.names import AnswerMetric
 from luthier.score.scores import Scores, mean_scores
 
@@ -19,16 +20,25 @@ def score(
     return mean_scores(metric, [one(answer, reference) for answer, reference in zip(answers, references, strict=True)])
 
 
+def _meteor(answer: str, reference: str) -> float:
+    return similarity("meteor", answer, reference, embed=lambda texts: [])
+
+
 _CLOSED: dict[AnswerMetric, Callable[[Sequence[str], Sequence[str], Sequence[str]], Scores]] = {
     "accuracy": closed.accuracy,
     "macro_f1": closed.macro_f1,
     "format_followed": closed.format_followed,
 }
-_CORPUS: dict[AnswerMetric, Callable[[Sequence[str], Sequence[str]], Scores]] = {"bleu": text.bleu, "chrf": text.chrf}
+_CORPUS: dict[AnswerMetric, Callable[[Sequence[str], Sequence[str]], Scores]] = {
+    "bleu": text.bleu,
+    "chrf": text.chrf,
+    "entity_f1": entities.entity_f1,
+}
 _PER_ROW: dict[AnswerMetric, Callable[[str, str], float]] = {
     "exact_match": text.exact_match,
     "token_f1": text.token_f1,
     "rouge_l": text.rouge_l,
     "json_valid": structured.json_valid,
     "field_f1": structured.field_f1,
+    "meteor": _meteor,
 }

@@ -15,6 +15,8 @@ AnswerMetric = Literal[
     "bleu",
     "json_valid",
     "field_f1",
+    "entity_f1",
+    "meteor",
 ]
 """Metrics of an answer against its reference: 0 to 1, but `chrf` and `bleu` 0 to 100, as they are published."""
 
@@ -38,6 +40,8 @@ TITLES: dict[str, str] = {
     "bleu": "BLEU",
     "json_valid": "valid JSON",
     "field_f1": "field-F1",
+    "entity_f1": "entity-F1",
+    "meteor": "METEOR (no synonyms)",
     "preference_accuracy": "preference accuracy",
     "perplexity": "perplexity",
 }
