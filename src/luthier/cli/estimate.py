@@ -14,7 +14,7 @@ TIMES = ("prepare", "train", "validate", "evaluate", "export", "total")
 MINUTE_S, HOUR_S = 60, 3600
 
 
-def estimate(
+def estimate(  # noqa: PLR0913 (a command has as many parameters as options)
     recipe: RecipeFile,
     set_: Set = None,
     gpu: Annotated[
