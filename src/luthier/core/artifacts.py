@@ -161,6 +161,18 @@ class Comparison(BaseModel):
     lost: int = 0
 
 
+class Slice(BaseModel):
+    """How the tuned system did on a part of the test rows."""
+
+    by: str
+    """What the rows are parted by: `label`, `answer length` or `language` (a guess)."""
+    name: str
+    metric: str
+    estimate: Estimate
+    weakest: bool = False
+    """Whether this is the worst slice whose whole interval is worse than the value over all rows."""
+
+
 class Report(Artifact):
     """The evaluation: systems, paired comparisons, and where the readable reports lie."""
 
@@ -171,6 +183,8 @@ class Report(Artifact):
     test_rows: int
     conclusion: str
     """One or two sentences: was it worth it?"""
+    slices: list[Slice] = Field(default_factory=list)
+    """The tuned system's primary metric on parts of the test rows."""
 
 
 class Exported(Artifact):

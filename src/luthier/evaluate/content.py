@@ -3,12 +3,13 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from luthier.core.artifacts import Comparison, Report
-from luthier.evaluate.conclusion import best_baseline
+from luthier.core.artifacts import Comparison, Report, Slice
+from luthier.evaluate.conclusion import TUNED, best_baseline
 from luthier.evaluate.confusion import ConfusionTable, confusion_table
 from luthier.evaluate.curves import Curves
 from luthier.evaluate.duels import Duels, duels
 from luthier.evaluate.sample import Sample
+from luthier.evaluate.slices import shown_slices, weakest_text
 from luthier.score.names import title_of
 
 
@@ -25,6 +26,10 @@ class Content:
     confusions: list[ConfusionTable]
     duels: Duels | None
     """Rows won and lost against the best baseline; None without a baseline or samples."""
+    slices: list[Slice]
+    """Parts of the test rows; of each kind the weakest ones."""
+    weakest: str
+    """Names the weakest slice, where one is surely below the whole."""
     facts: Mapping[str, str]
     """What was run: model, data, seed, versions."""
 
@@ -43,5 +48,14 @@ def gather(report: Report, samples: Sequence[Sample], curves: Curves, facts: Map
         comparisons=sorted(report.comparisons, key=lambda one: one.metric != report.primary_metric),
         confusions=[table for system in report.systems if (table := confusion_table(system))],
         duels=duels(samples, best.name, report.primary_metric) if best and samples else None,
+        slices=shown_slices(report.slices),
+        weakest=_weakest(report),
         facts=facts,
     )
+
+
+def _weakest(report: Report) -> str:
+    tuned = next((system for system in report.systems if system.name == TUNED), None)
+    if tuned is None or report.primary_metric not in tuned.metrics:
+        return ""
+    return weakest_text(report.slices, tuned.metrics[report.primary_metric].value)

@@ -11,6 +11,8 @@ from luthier.evaluate.curves import Curves
 from luthier.evaluate.duels import Duels, shortened
 from luthier.evaluate.sample import Sample
 from luthier.evaluate.table import table_rows
+from luthier.score.names import title_of
+from luthier.score.verdict import estimate_text
 
 WIDEST = 12
 """Labels up to which a confusion table is still readable as text."""
@@ -23,6 +25,7 @@ def markdown(content: Content) -> str:
         ["# Was it worth it?", f"**{_inline(report.conclusion)}**", content.method],
         ["## Results", *_results(report)],
         ["## Row by row", "\n".join(f"- {_against(one)}" for one in content.comparisons)],
+        ["## Parts of the test rows", *_slices(content)],
         ["## Training", *_training(content.curves)],
         ["## Confusion", *map(_confusion, content.confusions)],
         ["## Examples", *(_duels(content.duels) if content.duels else [])],
@@ -39,6 +42,14 @@ def _results(report: Report) -> list[str]:
     rows = table_rows(report)
     header = ["system", *(rows[0].cells if rows else [])]
     return [_table(header, [[row.system, *row.cells.values()] for row in rows])]
+
+
+def _slices(content: Content) -> list[str]:
+    if not content.slices:
+        return []
+    header = ["parted by", "", "rows", f"{TUNED}: {title_of(content.report.primary_metric)}"]
+    rows = [[one.by, one.name, str(one.estimate.n), estimate_text(one.metric, one.estimate)] for one in content.slices]
+    return [f"**{_inline(content.weakest)}**" if content.weakest else "", _table(header, rows)]
 
 
 def _training(curves: Curves) -> list[str]:

@@ -13,7 +13,7 @@ from luthier.evaluate.duels import shortened
 from luthier.evaluate.svg import Bar, Line, interval_chart, line_chart
 from luthier.evaluate.table import metric_names, table_rows
 from luthier.score.names import title_of
-from luthier.score.verdict import outcome
+from luthier.score.verdict import estimate_text, outcome
 
 POINTS = 400
 """Points drawn per curve; longer curves are averaged down to these."""
@@ -26,6 +26,7 @@ def html_page(content: Content) -> str:
         loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters["shortened"] = shortened
+    environment.globals.update(estimate_text=estimate_text, title_of=title_of)
     return environment.get_template("report.html.jinja").render(
         content=content,
         report=content.report,

@@ -7,7 +7,7 @@ from time import perf_counter
 
 import torch
 
-from luthier.core.artifacts import Report, Trained
+from luthier.core.artifacts import Report, Slice, Trained
 from luthier.core.events import Emit, Event
 from luthier.core.files import write_atomic
 from luthier.evaluate.answer import Progress, chosen_answers, written_answers
@@ -19,6 +19,7 @@ from luthier.evaluate.exam import Exam, chosen_metrics, set_exam
 from luthier.evaluate.instruction import an_object_like, names_all, one_of
 from luthier.evaluate.render import write_reports
 from luthier.evaluate.results import Sitting, comparisons, samples, scored, system_result
+from luthier.evaluate.slices import slices
 from luthier.evaluate.spec import BaselineName, EvaluateSpec
 from luthier.evaluate.user import try_user_metrics
 from luthier.examples.store import Split
@@ -56,6 +57,7 @@ def run(spec: EvaluateSpec, given: Trained, out: Path, emit: Emit, *, seed: int)
         primary_metric=primary,
         test_rows=len(exam.rows),
         conclusion=conclusion(systems, compared, primary),
+        slices=_slices(spec, exam, sittings, primary, seed=seed),
         seconds=perf_counter() - started,
     )
     shown = samples(sittings, exam)
@@ -65,6 +67,11 @@ def run(spec: EvaluateSpec, given: Trained, out: Path, emit: Emit, *, seed: int)
     write_reports(report, shown, read_curves(given.folder / "metrics.jsonl"), out, facts=facts)
     emit(Event(room="evaluate", kind="done", message=report.conclusion))
     return report.write(out)
+
+
+def _slices(spec: EvaluateSpec, exam: Exam, sittings: Sequence[Sitting], primary: str, *, seed: int) -> list[Slice]:
+    scores = next(sitting.scores for sitting in sittings if sitting.system == TUNED)
+    return slices(scores[primary], exam, resamples=spec.resamples, seed=seed) if primary in scores else []
 
 
 def _primary(spec: EvaluateSpec, exam: Exam, metrics: Sequence[MetricName]) -> str:
