@@ -60,10 +60,12 @@ def bad_labels(evidence: Evidence) -> Finding | None:
     ]
     more = [f"and {len(wrong) - 8} more: {first_rows([row.row for row, _ in wrong[8:]], 50)}"] if wrong[8:] else []
     share = len(wrong) / len(judged)
+    agreed = sum(max(row.probabilities, key=row.probabilities.__getitem__) == row.label for row in judged)
+    trust = f"the model agrees with {agreed / len(judged):.0%} of all labels; its own mistakes are among the rows named"
     return Finding(
         name="bad-labels",
         what="labels of held-out rows seem to be wrong, and those of training rows may be as often",
-        evidence=(f"{len(wrong)} of {len(judged)} held-out rows ({share:.1%})", *told, *more),
+        evidence=(f"{len(wrong)} of {len(judged)} held-out rows ({share:.1%})", *told, *more, trust),
         confidence=sure(fmean(row.probabilities[better] for row, better in wrong)),
         remedy="look at the rows named and correct them; then look through the training rows for the same mistake",
     )
