@@ -59,3 +59,10 @@ def test_a_model_judges(run: Path) -> None:
 def test_a_model_needs_an_address_and_a_name(run: Path) -> None:
     with pytest.raises(RecipeError, match="an address and a name"):
         judge._endpoint("served", None, "OPENAI_API_KEY")
+
+
+def test_the_same_answers_are_not_judged(tmp_path: Path) -> None:
+    same = texts("same", 3)
+    evaluated(tmp_path / "run", {"tuned": same, "zero-shot": same})
+    done = luthier(tmp_path, "judge", "run", stdin="aaa")
+    assert done.returncode == 0 and "the same on all 3 rows" in done.stderr and "no pair is judged" in done.stdout

@@ -61,7 +61,9 @@ def judge(  # noqa: PLR0913 (a command's options)
     contest = open_contest(find_run(run, runs_dir()), second)
     endpoint = _endpoint(with_model, model, key_env) if with_model or model else None
     try:
-        if endpoint:
+        if not contest.pairs:
+            say(f"both said the same on all {contest.identical} rows: there is nothing to judge")
+        elif endpoint:
             _ask_model(contest, endpoint, name, rows)
         else:
             _ask_person(contest, name or PERSON, rows)
@@ -166,6 +168,9 @@ def _keys() -> Iterator[Iterator[str]]:
 def _put_result(result: "JudgingResult", contest: "Contest") -> None:
     for warning in result.warnings:
         say(f"warning: {warning}")
+    if not result.judges:
+        put("no pair is judged yet")
+        return
     columns = ["judge", "won", "lost", "ties", "not judged", "win rate", "p"]
     put_table(f"{result.first} against {result.second}", columns, [_row(one) for one in result.judges])
     for one in result.judges:
