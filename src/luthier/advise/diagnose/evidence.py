@@ -162,8 +162,8 @@ class BaseMatch:
     name: str
     trained_on: str
     """SHA-256 of the weights at training."""
-    now: str | None
-    """SHA-256 of the weights in the folder now; None where the folder is gone."""
+    now: str
+    """SHA-256 of the weights in the folder now."""
     adapter_base: str | None
     """Which base the adapter's own config names; None where all weights were trained."""
 

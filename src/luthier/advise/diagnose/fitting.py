@@ -52,8 +52,9 @@ def overfitting(evidence: Evidence) -> Finding | None:
     last_step, last = curve.validation[-1]
     rise = last - best
     threshold = max(LEAST_RISE, RISEN * best)
-    before = mean_between(curve.loss, best_step * 0.8 - 1, best_step)
-    after = mean_between(curve.loss, last_step - max(5, len(curve.loss) // 10), last_step)
+    width = max(5, len(curve.loss) // 10)
+    before = mean_between(curve.loss, best_step - width, max(best_step, width))
+    after = mean_between(curve.loss, last_step - width, last_step)
     if best_step == last_step or rise <= threshold or (before is not None and after is not None and after > before):
         return None
     kept = "the weights of the best step are kept" if settings.keep_best else "the last weights are kept, not the best"

@@ -74,8 +74,7 @@ def wrong_base(evidence: Evidence) -> Finding | None:
         return None
     told = []
     if base.now != base.trained_on:
-        now = f"{base.now[:16]} now" if base.now else "no weights there now"
-        told.append(f"weights of `{base.name}`: {base.trained_on[:16]} when trained, {now}")
+        told.append(f"weights of `{base.name}`: {base.trained_on[:16]} when trained, {base.now[:16]} now")
     if base.adapter_base not in (None, base.name):
         told.append(f"the adapter names the base `{base.adapter_base}`, the run `{base.name}`")
     if not told:

@@ -63,6 +63,8 @@ def gather(run: RunFolder) -> Evidence:
             part = gathered(opened)
         except LuthierError as error:
             part = error.what
+        except (OSError, ValueError) as error:  # A live run replaces its checkpoints, and a person may have tidied up.
+            part = f"it cannot be read: {str(error).splitlines()[0]}"
         if isinstance(part, str):
             missing[name] = part
         else:

@@ -154,10 +154,11 @@ def base_of(opened: Opened) -> BaseMatch | str:
     """Return whether the base model is still the one that was tuned."""
     if opened.prepared is None:
         return NO_DATA
+    if opened.base is None:
+        return NO_BASE
     from luthier.model.checks import weight_files
     from luthier.model.digest import weights_sha256
 
     base, config = opened.prepared.base, opened.train_folder / "weights" / "adapter_config.json"
     named = json.loads(config.read_text("utf-8")).get("base_model_name_or_path") if config.exists() else None
-    now = weights_sha256(weight_files(base.folder)) if opened.base else None
-    return BaseMatch(base.name, base.weights_sha256, now, named)
+    return BaseMatch(base.name, base.weights_sha256, weights_sha256(weight_files(base.folder)), named)

@@ -1,6 +1,7 @@
 """Evidence from training: its settings, its curve, its tensors."""
 
 import json
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from statistics import median
@@ -129,14 +130,15 @@ def _faults(opened: Opened) -> dict[str, str]:
 
 def _rows_of(opened: Opened, curve: Curve) -> dict[int, str]:
     """Name the rows of the steps that stand out."""
-    if opened.plan is None or opened.prepared is None:
+    found = spikes(curve)
+    if not found or opened.plan is None or opened.prepared is None or not opened.prepared.split("train").exists():
         return {}
     from luthier.train.batches import rows_of_step
 
     split = Split(opened.prepared.split("train"))
     size = min(int(opened.plan.train.batch_size), len(split))
     named = {}
-    for step, _ in spikes(curve):
+    for step, _ in found:
         numbers = rows_of_step(step - 1, rows=len(split), batch_size=size, seed=opened.plan.seed)[:NAMED_ROWS]
         named[step] = ", ".join(place(row.file, row.row) for row in map(split.example, numbers))
     return named
@@ -151,9 +153,14 @@ def weights_of(opened: Opened) -> Weights | str:
         return "there is no checkpoint yet"
     if newest is not None and int(newest.name.removeprefix("step-")) < FEWEST_UPDATES:
         return "only one update is made, and an adapter's tensors move from the second on"
-    looked_at = final or [newest / "weights.safetensors"] if newest else final
-    zero, broken, count = _looked_at(looked_at)
-    still = _never_moved(newest) if newest else ()
+    from safetensors import SafetensorError
+
+    looked_at = [newest / "weights.safetensors"] if newest and not final else final
+    try:
+        zero, broken, count = _looked_at(looked_at)
+        still = _never_moved(newest) if newest else ()
+    except SafetensorError as error:
+        return f"the weights cannot be read: {error}"
     return Weights(
         place="the final weights" if final else f"checkpoint {newest.name if newest else ''}",
         tensors=count,
@@ -164,19 +171,19 @@ def weights_of(opened: Opened) -> Weights | str:
 
 def _looked_at(files: list[Path]) -> tuple[list[str], list[str], int]:
     """Return the names of LoRA's B tensors that are zero, of tensors that are no numbers, and how many there are."""
+    states = [state for path in files for state in _states(path)]
+    zero = [name for name, is_finite, is_zero in states if is_finite and is_zero and "lora_B" in name]
+    return zero, [name for name, is_finite, _ in states if not is_finite], len(states)
+
+
+def _states(path: Path) -> Iterator[tuple[str, bool, bool]]:
+    """Yield of each tensor its name, whether it is finite, and whether it is zero."""
     from safetensors import safe_open
 
-    zero, broken, count = [], [], 0
-    for path in files:
-        with safe_open(path, framework="pt") as opened:
-            for name in opened.keys():  # noqa: SIM118 (it is no mapping)
-                tensor = opened.get_tensor(name)
-                count += 1
-                if not bool(tensor.isfinite().all()):
-                    broken.append(_plain(name))
-                elif "lora_B" in name and not bool(tensor.any()):
-                    zero.append(_plain(name))
-    return zero, broken, count
+    with safe_open(path, framework="pt") as opened:
+        for name in opened.keys():  # noqa: SIM118 (it is no mapping)
+            tensor = opened.get_tensor(name)
+            yield _plain(name), bool(tensor.isfinite().all()), not bool(tensor.any())
 
 
 def _never_moved(checkpoint: Path) -> tuple[str, ...]:
