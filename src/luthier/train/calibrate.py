@@ -1,6 +1,7 @@
 """Calibration: a few real micro-steps of a plan, timed and weighed, before anything is begun."""
 
 import gc
+import math
 import shutil
 import time
 from collections.abc import Callable, Sequence
@@ -9,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from statistics import median
 
+import psutil
 import torch
 
 from luthier.core.artifacts import Prepared
@@ -26,10 +28,10 @@ from luthier.train.methods.method import Tally
 from luthier.train.room import _on_device, _quiet_base, choose_step
 from luthier.train.spec import TrainSpec
 
+FEWEST, ENOUGH_S = 4, 15.0
+"""Micro-batches timed at least; more of them until so much time has passed."""
 ROUNDS = 3
-"""How often each micro-batch is timed; the median counts, since other programs may disturb one of them."""
-MOST_ROUNDS, ENOUGH_S = 9, 6.0
-"""More rounds where they are quick, until so much time has passed."""
+"""How often what comes again and again in a run is timed; the median counts."""
 
 
 @dataclass(frozen=True)
@@ -43,10 +45,11 @@ class Calibration:
     start_seconds: float
     """Loading, attaching the adapter, and the guards before and after."""
     backward_seconds: list[float]
+    """Of the micro-batches from the second on, as many as there was time for; the first one warms up."""
+    memory_bytes: list[int]
+    """Memory after each micro-batch: every shape that was not met before leaves something in the libraries' caches."""
     forward_seconds: list[float]
-    """The last one is of the heaviest micro-batch of the validation, where there is one."""
-    disturbance: float
-    """By how much the slowest round of the same work was longer than the quickest."""
+    """Of the heaviest micro-batch of the validation, or the first one; then of the second and third."""
     update_seconds: float
     """Clipping and the optimiser, once a step."""
     checkpoint_seconds: float
@@ -135,37 +138,42 @@ def _shares(step: StepModel) -> bool:
     return isinstance(step, FastStep) and step.share
 
 
-def _steps(loop: Loop, groups: list[list[Encoded]]) -> dict[str, list[float] | float]:
-    """Time forward and backward of each micro-batch, then the optimiser on the lightest."""
-    watched = max(loop.validation.first, key=lambda rows: sum(len(row.ids) for row in rows), default=[])
-    watched = [_priced(row) for row in watched]
-    # The first pass meets cold caches, kernels to compile and memory to ask for.
-    loop.price([rows for rows in (groups[0], watched) if rows], Tally())
+def _steps(loop: Loop, groups: list[list[Encoded]]) -> dict[str, list[float] | list[int] | float]:
+    """Time the micro-batches, each once and of a shape not met before: so a run meets them as well."""
     _backward(loop, groups[0])
-    lightest = Batch(5, [], [groups[-1]], 0)
-    loop.update(lightest)
-
-    backward = [partial(_backward, loop, rows) for rows in groups]
-    forward = [partial(_forward, loop, rows) for rows in (*groups, watched) if rows]
-    took = _rounds([*backward, *forward, partial(loop.update, lightest)])
-    medians = [median(seconds) for seconds in took]
+    memory, backward = [_memory_bytes()], []
+    for rows in groups[1:] or groups:
+        backward.append(_seconds(partial(_backward, loop, rows)))
+        memory.append(_memory_bytes())
+        if len(backward) >= FEWEST and sum(backward) > ENOUGH_S:
+            break
+    watched = max(loop.validation.first, key=lambda rows: sum(len(row.ids) for row in rows), default=[])
+    forward = [[_priced(row) for row in watched] or groups[0], *(groups[1:3] if len(groups) > 2 else ())]
+    update_seconds = _median(partial(_update, loop))
+    # Two steps, since in the first one half of LoRA has no gradient yet.
+    for number in (1, 2):
+        loop.update(Batch(number, [], [groups[0]], 0))
     return {
-        "backward_seconds": medians[: len(groups)],
-        "forward_seconds": medians[len(groups) : -1],
-        "update_seconds": max(0.0, medians[-1] - medians[len(groups) - 1]),
-        "disturbance": max(max(seconds) / min(seconds) for seconds in took),
+        "backward_seconds": backward,
+        "memory_bytes": memory,
+        "forward_seconds": [_median(partial(_forward, loop, rows)) for rows in forward],
+        "update_seconds": update_seconds,
     }
 
 
-def _rounds(works: list[Callable[[], object]]) -> list[list[float]]:
-    """Return the seconds of each work, done in turns so that a busy moment meets all of them."""
-    took: list[list[float]] = [[] for _ in works]
-    for number in range(MOST_ROUNDS):
-        for work, seconds in zip(works, took, strict=True):
-            seconds.append(_seconds(work))
-        if number + 1 >= ROUNDS and sum(map(sum, took)) > ENOUGH_S:
-            break
-    return took
+def _update(loop: Loop) -> None:
+    limit = loop.spec.max_grad_norm or math.inf
+    torch.nn.utils.clip_grad_norm_(loop.weights.values(), limit)
+    loop.optimizer.step()
+
+
+def _memory_bytes() -> int:
+    return psutil.Process().memory_info().rss
+
+
+def _median(work: Callable[[], object]) -> float:
+    work()
+    return median(_seconds(work) for _ in range(ROUNDS))
 
 
 def _backward(loop: Loop, rows: list[Encoded]) -> None:

@@ -1,6 +1,8 @@
 """Lines through measured times: a fixed part and a part that grows."""
 
 from collections.abc import Sequence
+from itertools import combinations
+from statistics import median
 from typing import NamedTuple
 
 NARROW = 0.1
@@ -19,20 +21,19 @@ class Line(NamedTuple):
 
 
 def fit(amounts: Sequence[float], seconds: Sequence[float]) -> Line:
-    """Return the line of least squares whose two parts are not negative; one point gives a line through zero."""
-    mean_x, mean_y = sum(amounts) / len(amounts), sum(seconds) / len(seconds)
-    spread = sum((x - mean_x) ** 2 for x in amounts)
-    if spread <= (NARROW * mean_x) ** 2 * len(amounts):
-        return _through_zero(mean_x, mean_y)
-    slope = sum((x - mean_x) * (y - mean_y) for x, y in zip(amounts, seconds, strict=True)) / spread
-    fixed = mean_y - slope * mean_x
-    if slope < 0:
-        return Line(mean_y, 0.0)
-    if fixed < 0:
-        total = sum(x * y for x, y in zip(amounts, seconds, strict=True))
-        return Line(0.0, total / sum(x * x for x in amounts))
-    return Line(fixed, slope)
+    """Return the line through the middle of the points, of which neither part is negative.
+
+    The slope is the median over all pairs of points (Theil 1950, Sen 1968): one busy moment does not bend it.
+    """
+    points = list(zip(amounts, seconds, strict=True))
+    pairs = [(a, b) for a, b in combinations(points, 2) if abs(a[0] - b[0]) > NARROW * max(a[0], b[0])]
+    if not pairs:
+        return _through_zero(points)
+    slope = max(0.0, median((b[1] - a[1]) / (b[0] - a[0]) for a, b in pairs))
+    fixed = median(y - slope * x for x, y in points)
+    return Line(fixed, slope) if fixed >= 0 else _through_zero(points)
 
 
-def _through_zero(amount: float, seconds: float) -> Line:
-    return Line(0.0, seconds / amount) if amount else Line(seconds, 0.0)
+def _through_zero(points: Sequence[tuple[float, float]]) -> Line:
+    known = [(x, y) for x, y in points if x > 0]
+    return Line(0.0, median(y / x for x, y in known)) if known else Line(median(y for _, y in points), 0.0)

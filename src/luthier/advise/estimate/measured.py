@@ -18,11 +18,12 @@ class Steps(Size):
     shares: bool
     start_seconds: float
     backward_seconds: tuple[float, ...]
+    """Of the micro-batches from the second on; the first one warms up."""
+    memory_bytes: tuple[int, ...]
+    """Memory after each micro-batch."""
     forward_seconds: tuple[float, ...]
-    """The last one is of the heaviest micro-batch of the validation, where there is one."""
+    """Of the heaviest micro-batch of the validation, or the first one; then of the second and third."""
     update_seconds: float
-    disturbance: float
-    """By how much the slowest round of the same work was longer than the quickest."""
     checkpoint_seconds: float
     checkpoint_bytes: int
     weights_seconds: float

@@ -1,8 +1,12 @@
 """How much memory and disk a plan takes, from what was measured here."""
 
+import math
+
 from luthier.advise.estimate.measured import Measured
 from luthier.advise.estimate.work import Size, Work
 
+CACHED_SHAPES = 18
+"""After about so many micro-batches of different shapes two thirds of the growth are over, as measured."""
 VALUE_BYTES = 4
 CACHES = 2
 """Keys and values; and as much again while a longer cache is written beside the old one."""
@@ -17,7 +21,19 @@ def memory_bytes(work: Work, measured: Measured, sampled_rows: int) -> dict[str,
     evaluate = measured.evaluate_bytes + more_answers_bytes(work, measured.steps, sampled_rows)
     parts = {"training": measured.train_bytes, "evaluation": evaluate, "export": measured.export_bytes}
     done = {"training": True, "evaluation": bool(measured.samples), "export": measured.export is not None}
-    return {part: size for part, size in parts.items() if done[part]}
+    kept = more_shapes_bytes(work, measured.steps.memory_bytes)
+    return {part: size + kept for part, size in parts.items() if done[part]}
+
+
+def more_shapes_bytes(work: Work, memory: tuple[int, ...]) -> int:
+    """Return by how much the libraries' caches will still grow: each shape leaves its kernels, until they are full."""
+    tried, shapes = len(memory) - 1, len(set(work.micro_batches)) * work.stretch
+    grown = max(0, memory[-1] - memory[0])
+    return int(grown * max(0.0, _filled(shapes) / _filled(tried) - 1)) if tried else 0
+
+
+def _filled(shapes: float) -> float:
+    return 1 - math.exp(-shapes / CACHED_SHAPES)
 
 
 def more_answers_bytes(work: Work, size: Size, sampled_rows: int) -> int:

@@ -12,13 +12,14 @@ TUNED = "tuned"
 
 def backward_line(steps: Steps, timed: tuple[Shape, ...]) -> Line:
     """Return the seconds of one micro-batch, forward and backward, by its load."""
-    return fit([shape.load(steps) for shape in timed], steps.backward_seconds)
+    shapes = (timed[1:] or timed)[: len(steps.backward_seconds)]
+    return fit([shape.load(steps) for shape in shapes], steps.backward_seconds)
 
 
 def forward_line(work: Work, steps: Steps, timed: tuple[Shape, ...]) -> Line:
     """Return the seconds of one micro-batch without gradients, by its load."""
-    watched = max(work.watched, key=lambda shape: shape.tokens, default=None)
-    shapes = (*timed, watched) if watched else timed
+    first = max(work.watched, key=lambda shape: shape.tokens, default=timed[0])
+    shapes = (first, *timed[1:3])[: len(steps.forward_seconds)]
     return fit([shape.load(steps) for shape in shapes], steps.forward_seconds)
 
 

@@ -13,7 +13,7 @@ from luthier.advise.estimate.space import disk_bytes, memory_bytes
 from luthier.advise.estimate.work import Shape, Size, Work
 
 BUSY = 1.5
-"""Rounds of the same work that differ by more than this were disturbed by other programs."""
+"""Micro-batches that took so much longer than the line says were disturbed by other programs."""
 
 
 class Machine(NamedTuple):
@@ -78,12 +78,18 @@ def _memory_text(memory: dict[str, int]) -> str:
 def _train_text(work: Work, steps: Steps, timed: tuple[Shape, ...]) -> str:
     line = times.backward_line(steps, timed)
     whole = times.step_seconds(work, steps, timed)
-    busy = f"; a busy machine: rounds differed {steps.disturbance:.1f}-fold" if steps.disturbance > BUSY else ""
+    busy = "; the machine is busy, so it may be less" if _is_busy(steps, timed) else ""
     return (
-        f"{len(timed)} micro-batches timed: {line.fixed:.3g} s + {line.slope * 1000:.3g} ms a token; "
+        f"{len(steps.backward_seconds)} micro-batches timed: {line.fixed:.3g} s + {line.slope * 1000:.3g} ms a token; "
         f"{work.steps:,} steps take {whole:.3g} s, {work.checkpoints} checkpoints {steps.checkpoint_seconds:.2g} s "
         f"each, the start {steps.start_seconds:.2g} s{busy}"
     )
+
+
+def _is_busy(steps: Steps, timed: tuple[Shape, ...]) -> bool:
+    line, shapes = times.backward_line(steps, timed), timed[1:] or timed
+    expected = [line(shape.load(steps)) for shape in shapes]
+    return any(took > BUSY * said for took, said in zip(steps.backward_seconds, expected, strict=False))
 
 
 def _evaluate_text(work: Work, measured: Measured) -> str:

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 COUNTED_STEPS = 400
 """Steps whose micro-batches are cut; of longer runs so many, evenly spread."""
-SHARES = (0.0, 0.3, 0.6, 1.0)
-"""Which micro-batches are timed, by rank from the heaviest to the lightest."""
+MOST_PICKS = 24
+"""Micro-batches that are timed at most, each of another shape."""
 BATCH_TOKENS, BATCH_ROWS = 4096, 64
 """What an evaluation answers together."""
 MARGIN_TOKENS = 12
@@ -125,9 +125,12 @@ def shape_of(rows: "Sequence[Encoded]", *, fast: bool, share: bool) -> Shape:
 
 
 def _picks(found: Sequence[MicroBatch]) -> tuple[MicroBatch, ...]:
-    ranked = sorted(found, key=lambda micro: (micro.shape.tokens, micro.shape.targets), reverse=True)
-    places = dict.fromkeys(round(share * (len(ranked) - 1)) for share in SHARES)
-    return tuple(ranked[place] for place in places)
+    """Return micro-batches of different shapes: the heaviest first, the others from all over the run."""
+    distinct = list({micro.shape: micro for micro in found}.values())
+    heaviest = max(distinct, key=lambda micro: (micro.shape.tokens, micro.shape.targets))
+    others = [micro for micro in distinct if micro is not heaviest]
+    step = max(1, math.ceil(len(others) / MOST_PICKS))
+    return (heaviest, *others[::step])
 
 
 def _every(asked: int | str | None, steps: int) -> int:
