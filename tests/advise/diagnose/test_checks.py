@@ -34,8 +34,6 @@ SETTINGS = Settings(
     steps=None,
     rank=16,
     keep_best=True,
-    early_stopping=False,
-    too_long="drop",
     micro_batch_tokens=1024,
     gradient_checkpointing=False,
 )

@@ -140,3 +140,11 @@ def test_a_run_is_diagnosed_and_applied(tmp_path: Path) -> None:
     metrics(run, 30)
     assert apply_diagnosis(recipe_file(tmp_path / "r"), str(run.path)).changes == ()
     assert (run.path / FILE).exists()
+
+
+def test_a_run_that_stopped_early_has_ended(tmp_path: Path) -> None:
+    run = unfinished(tmp_path, "evaluate")
+    path = run.room("train") / "artifact.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"steps": 30, "stopped": "early"}))
+    metrics(run, 30)
+    assert gather(run).curve.ended

@@ -20,7 +20,7 @@ AROUND = 5
 def too_short(curve: Curve) -> str | None:
     """Return why a curve cannot be read yet."""
     if len(curve.loss) < FEWEST_STEPS:
-        return f"only {len(curve.loss)} steps are measured, and the shape of a curve needs {FEWEST_STEPS}"
+        return f"the shape of a curve needs {FEWEST_STEPS} steps, and {len(curve.loss)} are measured so far"
     return None
 
 

@@ -25,8 +25,6 @@ class Settings:
     rank: int | None
     """Of the adapter; None where all weights train."""
     keep_best: bool
-    early_stopping: bool
-    too_long: str
     micro_batch_tokens: int
     gradient_checkpointing: bool
 

@@ -1,6 +1,5 @@
 """Finding: one named problem of a run; diagnosis: all that was found, and what could not be looked at."""
 
-from collections.abc import Mapping
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
@@ -87,8 +86,3 @@ def first_rows(rows: tuple[str, ...] | list[str], count: int = 8) -> str:
     """Return the first rows in words."""
     more = f" and {len(rows) - count:,} more" if len(rows) > count else ""
     return ", ".join(rows[:count]) + more
-
-
-def merged(patch: Mapping[str, object | None]) -> dict[str, object]:
-    """Return a patch without the values that do not apply."""
-    return {path: value for path, value in patch.items() if value is not None}

@@ -13,7 +13,7 @@ from luthier.advise.diagnose.curve import (
     watched,
 )
 from luthier.advise.diagnose.evidence import Curve, Evidence, Judged, Settings
-from luthier.advise.diagnose.finding import Finding, grown, merged
+from luthier.advise.diagnose.finding import Finding, grown
 from luthier.advise.diagnose.rate import divergence, learning_rate_too_high
 
 RISEN = 0.1
@@ -34,7 +34,7 @@ def overfit_ready(evidence: Evidence) -> str | None:
     if not curve.validation:
         return "no validation rows are watched; set `data.split.validation`"
     if len(curve.validation) < FEWEST_VALIDATIONS:
-        return f"only {len(curve.validation)} validations are measured, and a turn needs {FEWEST_VALIDATIONS}"
+        return f"a turn needs {FEWEST_VALIDATIONS} validations, and {len(curve.validation)} are measured so far"
     return None
 
 
@@ -69,13 +69,13 @@ def overfitting(evidence: Evidence) -> Finding | None:
         ),
         confidence=grown(rise, threshold),
         remedy="stop at the best step, add rows, or give the adapter less room (a lower rank, dropout)",
-        patch=merged(_shorter(settings, share))
+        patch=_shorter(settings, share)
         | {"train.early_stopping.patience": 2, "train.keep_best": True}
         | ({"train.adapter.dropout": 0.1} if settings.rank else {}),
     )
 
 
-def _shorter(settings: Settings, share: float) -> dict[str, object | None]:
+def _shorter(settings: Settings, share: float) -> dict[str, object]:
     share = max(share * 1.2, 0.05)
     if settings.steps is not None:
         return {"train.steps": max(1, round(settings.steps * share))}

@@ -40,8 +40,6 @@ def settings_of(opened: Opened) -> Settings | str:
         steps=train.steps,
         rank=getattr(train.adapter, "r", None),
         keep_best=train.keep_best,
-        early_stopping=train.early_stopping is not None,
-        too_long=plan.data.too_long,
         micro_batch_tokens=int(train.micro_batch_tokens),
         gradient_checkpointing=train.gradient_checkpointing is True,
     )
@@ -79,7 +77,7 @@ def curve_of(opened: Opened) -> Curve | str:
     if not loss and not faults:
         return NO_STEP
     curve = Curve(
-        planned=int(rows[max(rows)]["steps"]) if rows else 0,
+        planned=_planned(opened, rows),
         loss=loss,
         validation=_series(rows, "validation_loss"),
         grad_norm=_series(rows, "grad_norm"),
@@ -89,6 +87,13 @@ def curve_of(opened: Opened) -> Curve | str:
         out_of_memory=faults.get("out_of_memory"),
     )
     return replace(curve, rows_of=_rows_of(opened, curve)) if loss else curve
+
+
+def _planned(opened: Opened, rows: dict[int, dict[str, Any]]) -> int:
+    """Return how many updates there will be; a run that stopped early was done before the last one planned."""
+    if opened.trained is not None:
+        return opened.trained.steps
+    return int(rows[max(rows)]["steps"]) if rows else 0
 
 
 def _rows(path: Path) -> dict[int, dict[str, Any]]:
