@@ -9,7 +9,7 @@ from tests.cli.tiny_run import luthier
 
 SNAPSHOTS = Path(__file__).with_name("snapshots")
 
-HELP = ["", "init", "run", "evaluate", "chat", "judge", "data check", "data preview"]
+HELP = ["", "init", "estimate", "run", "evaluate", "chat", "judge", "data check", "data preview"]
 HELP += ["runs", "runs compare", "diagnose", "doctor", "show"]
 SHOWN = ["show adapters", "show methods", "show formats", "show metrics", "show recipe", "--version"]
 ERRORS = {
@@ -23,6 +23,7 @@ ERRORS = {
     "missing-model": ["run", "recipe.yaml", "--set", "base_model=./no-model"],
     "unknown-run": ["evaluate", "nothing"],
     "recipe-exists": ["init", "--data", "rows.jsonl", "--out", "recipe.yaml"],
+    "unknown-gpu": ["estimate", "recipe.yaml", "--gpu", "RTX 4091"],
     "out-is-no-run": ["run", "recipe.yaml", "--out", "folder"],
     "out-cannot-be-written": ["run", "recipe.yaml", "--out", "rows.jsonl/run"],
 }

@@ -28,7 +28,7 @@ from luthier.train.methods.method import Tally
 from luthier.train.room import _on_device, _quiet_base, choose_step
 from luthier.train.spec import TrainSpec
 
-FEWEST, ENOUGH_S = 4, 15.0
+FEWEST, ENOUGH_S = 8, 15.0
 """Micro-batches timed at least; more of them until so much time has passed."""
 ROUNDS = 3
 """How often what comes again and again in a run is timed; the median counts."""

@@ -5,7 +5,7 @@ import math
 from luthier.advise.estimate.measured import Measured
 from luthier.advise.estimate.work import Size, Work
 
-CACHED_SHAPES = 18
+CACHED_SHAPES = 28
 """After about so many micro-batches of different shapes two thirds of the growth are over, as measured."""
 VALUE_BYTES = 4
 CACHES = 2
