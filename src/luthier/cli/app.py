@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 from typer.exceptions import TyperException
 
-from luthier.cli import about, chat, data, diagnose, estimate, judge, keys, run, runs, serve
+from luthier.cli import about, advise, chat, data, diagnose, estimate, judge, keys, run, runs, serve
 from luthier.cli.tell import say
 
 USAGE_STATUS = 2
@@ -21,6 +21,7 @@ app = typer.Typer(
 )
 app.command("init")(data.init)
 app.add_typer(data.app, name="data")
+app.command("advise")(advise.advise)
 app.command("estimate")(estimate.estimate)
 app.command("run")(run.run)
 app.command("evaluate")(run.evaluate)

@@ -14,6 +14,10 @@ AnswerKind = Literal["closed", "json", "free", "pair", "text"]
 without a prompt."""
 
 
+Family = Literal["trivial", "prompt", "few-shot", "retrieve", "head", "tune", "tune + retrieve"]
+"""Kinds of alternatives that advice compares, from the cheapest to keep to the dearest."""
+
+
 class Artifact(BaseModel):
     """The result of a room; `inputs_sha256` names what it was made from."""
 

@@ -32,8 +32,8 @@ class Bar:
     highlighted: bool = False
 
 
-def line_chart(title: str, lines: Sequence[Line]) -> str:
-    """Draw series over steps; returns one `<svg>` element."""
+def line_chart(title: str, lines: Sequence[Line], *, along: str = "step") -> str:
+    """Draw series over steps, or over what `along` names; returns one `<svg>` element."""
     steps = [step for line in lines for step, _ in line.points]
     values = [value for line in lines for _, value in line.points]
     across = _Axis(min(steps), max(steps), LEFT, WIDTH - RIGHT)
@@ -47,7 +47,7 @@ def line_chart(title: str, lines: Sequence[Line]) -> str:
             x, y = places.split(",")
             parts.append(f'<circle class="s{number}" cx="{x}" cy="{y}" r="3"/>')
         parts.append(f'<polyline class="s{number}" points="{places}"/>')
-    parts.append(_text(WIDTH - RIGHT, LINE_HEIGHT - 4, "step", "end"))
+    parts.append(_text(WIDTH - RIGHT, LINE_HEIGHT - 4, along, "end"))
     return _svg(title, f"{_said(lines)}.", LINE_HEIGHT, parts)
 
 

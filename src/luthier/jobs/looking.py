@@ -78,7 +78,7 @@ def preview_data(recipe: Recipe, emit: Emit, *, rows: int) -> "list[PreviewRow |
 
 def first_recipe(recipe: Recipe, out: Path, emit: Emit, *, rooms: Rooms | None = None) -> str:
     """Return the text of a commented recipe with the values that suit the data, the model and this machine."""
-    doors, recipe = rooms or real_rooms(), _with_fitting_method(recipe)
+    doors, recipe = rooms or real_rooms(), with_fitting_method(recipe)
     base = doors.base(recipe.base_model, emit)
     plan = settle(recipe, base, doors, emit)
     shown = _shown(recipe, plan)
@@ -94,7 +94,7 @@ def first_recipe(recipe: Recipe, out: Path, emit: Emit, *, rooms: Rooms | None =
     return HEAD.format(base=base.title, data=data, recipe=out.name, seen=_seen(plan)) + text
 
 
-def _with_fitting_method(recipe: Recipe) -> Recipe:
+def with_fitting_method(recipe: Recipe) -> Recipe:
     """Return the recipe with the method that takes its rows, unless it names one."""
     from luthier.data.opened import open_data
 
