@@ -48,9 +48,7 @@ def test_the_parts_add_up_and_every_number_has_a_reason() -> None:
     assert found.total_seconds == pytest.approx(sum(getattr(found, f"{part}_seconds") for part in parts))
     assert set(found.because) == {"peak_memory_bytes", "disk_bytes", *(f"{part}_seconds" for part in (*parts, "total"))}
     assert all(because.text and because.source == "measured" for because in found.because.values())
-    assert (
-        found.disk_bytes == sum(found.disk.values()) == 1_000_000 + 120_000_000 + 20_000_000 + 540_000_000 + 3_000_000
-    )
+    assert found.disk_bytes == sum(found.disk.values()) == 681_500_000
     assert found.fits and not found.changes and found.cost is None
 
 
@@ -65,7 +63,7 @@ def test_shapes_not_tried_still_fill_the_caches() -> None:
     measured = MEASURED.model_copy(update={"steps": steps})
     many = WORK.model_copy(update={"micro_batches": tuple(map(shape, range(1, 51))), "sampled_steps": 100})
     more = memory_bytes(many, measured, 64)["training"] - MEASURED.train_bytes
-    assert 1_500_000_000 < more < 1_900_000_000
+    assert 2_000_000_000 < more < 2_500_000_000
     assert memory_bytes(WORK, MEASURED, 64)["training"] == MEASURED.train_bytes
 
 

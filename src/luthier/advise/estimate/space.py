@@ -12,7 +12,7 @@ CACHES = 2
 """Keys and values; and as much again while a longer cache is written beside the old one."""
 BATCH_TOKENS = 4096
 """Prompt tokens that an evaluation computes at once."""
-SMALL_BYTES = 3_000_000
+SMALL_BYTES = 500_000
 """Events, metrics, reports and tokenizer files."""
 
 

@@ -56,9 +56,8 @@ def evaluate_seconds(work: Work, measured: Measured) -> float:
 
 
 def _rest(samples: tuple[Sample, ...]) -> float:
-    """Return what does not depend on the rows: loading models, writing reports."""
-    rests = [sample.seconds - sum(task.seconds for task in sample.tasks) for sample in samples]
-    return sum(rests) / len(rests)
+    """Return what does not depend on the rows: loading libraries and models, writing reports; the first is as cold."""
+    return max(0.0, samples[0].seconds - sum(task.seconds for task in samples[0].tasks))
 
 
 def _task_seconds(work: Work, samples: tuple[Sample, ...], place: int) -> float:
