@@ -169,7 +169,7 @@ CASES: dict[str, tuple[Evidence, Evidence]] = {
     ),
     "too-few-target-tokens": (with_data(target_tokens=499), with_data(target_tokens=500)),
     "dead-tensors": (replace(HEALTHY, weights=Weights("x", 28, ("layers.0.lora_B.weight",), ())), HEALTHY),
-    "data-bound": (with_curve(wait_share=0.11), with_curve(wait_share=0.1)),
+    "data-bound": (with_curve(wait_share=0.11, waited_s=2.0), with_curve(wait_share=0.11, waited_s=1.9)),
     "memory-bound": (with_curve(memory_share=0.96), with_curve(memory_share=0.95)),
     "wrong-base": (replace(HEALTHY, base=BaseMatch("m", "1" * 64, "2" * 64, "m")), HEALTHY),
 }

@@ -43,6 +43,8 @@ class Curve:
     """Before clipping."""
     wait_share: float | None = None
     """Share of the time in which training waited for its rows."""
+    waited_s: float = 0.0
+    """Seconds of it in all."""
     memory_share: float | None = None
     """Largest share of the device's memory in use, by the median of the steps' last tenth."""
     broken: str | None = None

@@ -4,6 +4,7 @@ from luthier.advise.diagnose.evidence import Evidence
 from luthier.advise.diagnose.finding import Finding, grown, sure
 
 WAITING = 0.1
+LEAST_WAIT_S = 2.0
 FULL = 0.95
 
 
@@ -22,17 +23,20 @@ def memory_ready(evidence: Evidence) -> str | None:
 
 
 def data_bound(evidence: Evidence) -> Finding | None:
-    """Training waits for its rows for more than a tenth of its time: so much faster it would be without."""
+    """Training waits for its rows for more than a tenth of its time: so much faster it would be without.
+
+    Waits of less than two seconds in all are nothing that anyone would mend.
+    """
     curve = evidence.curve
     if curve is None or curve.wait_share is None:
         return None
-    if curve.wait_share <= WAITING:
+    if curve.wait_share <= WAITING or curve.waited_s < LEAST_WAIT_S:
         return None
     return Finding(
         name="data-bound",
         what="training waits for its rows",
         evidence=(
-            f"{curve.wait_share:.0%} of the time of {len(curve.loss)} steps was spent waiting for the next batch",
+            f"{curve.wait_share:.0%} of the time of {len(curve.loss)} steps, {curve.waited_s:.0f} s, went into waiting",
         ),
         confidence=grown(curve.wait_share, WAITING),
         remedy="put the run folder on a local disk, stop what else uses the processor, or take larger batches",

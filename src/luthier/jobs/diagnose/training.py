@@ -76,12 +76,14 @@ def curve_of(opened: Opened) -> Curve | str:
     loss = _series(rows, "loss")
     if not loss and not faults:
         return NO_STEP
+    waited, worked = (_seconds(rows, name) for name in ("data_seconds", "step_seconds"))
     curve = Curve(
         planned=_planned(opened, rows),
         loss=loss,
         validation=_series(rows, "validation_loss"),
         grad_norm=_series(rows, "grad_norm"),
-        wait_share=_wait_share(rows),
+        wait_share=waited / (waited + worked) if waited + worked > 0 else None,
+        waited_s=waited,
         memory_share=_memory_share(rows),
         broken=faults.get("not_finite"),
         out_of_memory=faults.get("out_of_memory"),
@@ -107,10 +109,8 @@ def _series(rows: dict[int, dict[str, Any]], name: str) -> Series:
     return tuple((step, float(row[name])) for step, row in sorted(rows.items()) if row.get(name) is not None)
 
 
-def _wait_share(rows: dict[int, dict[str, Any]]) -> float | None:
-    timed = [row for step, row in sorted(rows.items()) if "data_seconds" in row][WARM_STEPS:]
-    waited, worked = (sum(row[name] for row in timed) for name in ("data_seconds", "step_seconds"))
-    return waited / (waited + worked) if waited + worked > 0 else None
+def _seconds(rows: dict[int, dict[str, Any]], name: str) -> float:
+    return float(sum([row[name] for _, row in sorted(rows.items()) if name in row][WARM_STEPS:]))
 
 
 def _memory_share(rows: dict[int, dict[str, Any]]) -> float | None:
