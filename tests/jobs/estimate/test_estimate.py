@@ -13,6 +13,7 @@ from luthier.core.errors import DataError, LuthierError, ResourceError
 from luthier.core.events import Event
 from luthier.jobs.estimate import estimate_plan
 from luthier.jobs.estimate.child import FOUND, TaskWatch, answering
+from luthier.jobs.estimate.door import Before, _in_one_process
 from luthier.jobs.estimate.measuring import _found, _run, sample_rows
 from luthier.jobs.estimate.work import count
 from luthier.jobs.prepare import settle
@@ -50,6 +51,13 @@ def test_a_tiny_plan_is_measured_in_a_process_of_its_own() -> None:
     assert found.disk["exports"] > 0 and found.disk["checkpoints"] > 0
     assert "timing micro-batches of this plan" in heard
     assert PlanEstimate.model_validate_json(found.model_dump_json()) == found
+
+
+def test_what_the_run_keeps_of_preparing_is_added() -> None:
+    from tests.advise.estimate.made import MEASURED
+
+    assert _in_one_process(MEASURED, Before(1.0, 600_000_000)).train_bytes == 1_900_000_000
+    assert _in_one_process(MEASURED, Before(1.0)) == MEASURED
 
 
 def test_the_plan_is_counted_as_the_loop_does_it() -> None:

@@ -1,5 +1,5 @@
 """Estimate: what a plan will take, before anything of it runs."""
 
-from luthier.jobs.estimate.door import estimate_plan, estimate_recipe
+from luthier.jobs.estimate.door import Before, estimate_plan, estimate_recipe
 
-__all__ = ["estimate_plan", "estimate_recipe"]
+__all__ = ["Before", "estimate_plan", "estimate_recipe"]

@@ -6,7 +6,10 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
+import psutil
+
 from luthier.advise.estimate.computed import computed_numbers, least_bytes
+from luthier.advise.estimate.measured import Measured
 from luthier.advise.estimate.result import PlanEstimate
 from luthier.advise.estimate.whole import Asked, Machine, judged, measured_numbers
 from luthier.advise.estimate.work import Size
@@ -21,6 +24,14 @@ from luthier.jobs.rooms import Rooms, real_rooms
 from luthier.recipe import Plan, Recipe
 
 NOTHING_ELSE = Asked()
+
+
+class Before(NamedTuple):
+    """What a run does before it trains, done and weighed in this process."""
+
+    seconds: float
+    process_bytes: int = 0
+    """Memory of the process that settled the plan and prepared the rows; 0 where it also did other things."""
 
 
 class Estimated(NamedTuple):
@@ -52,8 +63,8 @@ def estimate_recipe(
     plan = settle(recipe, base, doors, emit)
     with tempfile.TemporaryDirectory(prefix="luthier-estimate-") as folder:
         prepared = doors.data(plan.data, base, Path(folder) / "data", emit, seed=plan.seed)
-        passed = time.perf_counter() - started
-        estimate = estimate_plan(plan, base, prepared, emit, asked=asked, machine=machine, prepare_seconds=passed)
+        before = Before(time.perf_counter() - started, psutil.Process().memory_info().rss)
+        estimate = estimate_plan(plan, base, prepared, emit, asked=asked, machine=machine, before=before)
     return Estimated(plan, estimate)
 
 
@@ -65,25 +76,32 @@ def estimate_plan(  # noqa: PLR0913 (what is known beside the plan, named)
     *,
     asked: Asked = NOTHING_ELSE,
     machine: Machine | None = None,
-    prepare_seconds: float | None = None,
+    before: Before | None = None,
 ) -> PlanEstimate:
     """Return what a plan takes here, from a few real steps, or by arithmetic where it does not fit into memory."""
     _check_rows(prepared)
     prepared = prepared.model_copy(update={"base": base})
-    machine, passed = machine or this_machine(), prepared.seconds if prepare_seconds is None else prepare_seconds
+    machine, before = machine or this_machine(), before or Before(prepared.seconds)
     counted = count(plan, prepared, fast=is_fast(plan), share=shares(plan))
     size = size_of(plan, base)
     if least_bytes(counted.work, size) > machine.available_bytes:
-        numbers = computed_numbers(counted.work, size, machine, prepare_seconds=passed)
+        numbers = computed_numbers(counted.work, size, machine, prepare_seconds=before.seconds)
         return judged(counted.work, size, numbers, machine, asked)
 
     measured = measure(plan, prepared, counted.work, [micro.rows for micro in counted.picks], emit)
-    steps = measured.steps
+    measured, steps = _in_one_process(measured, before), measured.steps
     if (steps.fast, steps.shares) != (is_fast(plan), shares(plan)):
         counted = _recounted(plan, prepared, counted, fast=steps.fast, share=steps.shares)
     timed = tuple(micro.shape for micro in counted.picks)
-    numbers = measured_numbers(counted.work, measured, timed, prepare_seconds=passed)
+    numbers = measured_numbers(counted.work, measured, timed, prepare_seconds=before.seconds)
     return judged(counted.work, steps, numbers, machine, asked)
+
+
+def _in_one_process(measured: Measured, before: Before) -> Measured:
+    """Add what a run's process keeps of settling and preparing, which the trial's process has not done."""
+    kept = max(0, before.process_bytes - measured.start_bytes)
+    parts = ("train_bytes", "evaluate_bytes", "export_bytes")
+    return measured.model_copy(update={part: getattr(measured, part) + kept for part in parts})
 
 
 def _check_rows(prepared: Prepared) -> None:
