@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import psutil
 import torch
@@ -138,7 +139,7 @@ def _shares(step: StepModel) -> bool:
     return isinstance(step, FastStep) and step.share
 
 
-def _steps(loop: Loop, groups: list[list[Encoded]]) -> dict[str, list[float] | list[int] | float]:
+def _steps(loop: Loop, groups: list[list[Encoded]]) -> dict[str, Any]:
     """Time the micro-batches, each once and of a shape not met before: so a run meets them as well."""
     _backward(loop, groups[0])
     memory, backward = [_memory_bytes()], []
@@ -192,7 +193,7 @@ def _seconds(work: Callable[[], object]) -> float:
     return time.perf_counter() - started
 
 
-def _facts(step: StepModel) -> dict[str, int | bool]:
+def _facts(step: StepModel) -> dict[str, Any]:
     lm = causal_lm(step.model)
     config, head = lm.config.get_text_config(), lm.get_output_embeddings()
     linear = sum(

@@ -30,7 +30,7 @@ def _possible(work: Work, size: Size, missing: int, per_token: float) -> Iterato
     wanted = max(STEP, int(heaviest - missing / max(per_token, 1.0)) // STEP * STEP)
     tokens = max(wanted, min(longest, heaviest))
     if tokens < min(work.micro_batch_tokens, heaviest):
-        saved = (heaviest - tokens) * per_token
+        saved: float = (heaviest - tokens) * per_token
         because = f"computes at most {tokens:,} tokens at once and saves about {_gb(saved)}; the result stays the same"
         yield Change(path="train.micro_batch_tokens", value=tokens, because=because), saved
     if not work.recomputes:
@@ -51,7 +51,7 @@ def _possible(work: Work, size: Size, missing: int, per_token: float) -> Iterato
 
 def _fewer_trained(work: Work, size: Size) -> Iterator[tuple[Change, float]]:
     if work.full:
-        saved = size.parameters * (MOST_COPIES - 4)
+        saved: float = size.parameters * (MOST_COPIES - 4)
         because = f"trains small updates instead of all weights and saves about {_gb(saved)}"
         yield Change(path="train.adapter", value="{name: lora}", because=because), saved
     elif size.trainable * MOST_COPIES > size.parameters // 4:

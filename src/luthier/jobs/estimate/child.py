@@ -13,6 +13,7 @@ import psutil
 from luthier.core.artifacts import Prepared, Trained
 from luthier.core.errors import LuthierError
 from luthier.core.events import Event
+from luthier.evaluate.spec import EvaluateSpec
 from luthier.recipe import Plan
 
 if TYPE_CHECKING:
@@ -84,7 +85,8 @@ class Child:
 
     def _sample(self, rooms: "Rooms", trained: Trained, rows: int) -> dict[str, Any]:
         tell("evaluation")
-        spec = self.plan.evaluate.model_copy(update={"max_rows": rows})
+        asked = self.plan.evaluate or EvaluateSpec()
+        spec = asked.model_copy(update={"max_rows": rows})
         out = self.folder / f"evaluate-{rows}"
         out.mkdir()
         watch, started = TaskWatch(), time.perf_counter()

@@ -5,6 +5,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import luthier.core.errors
 from luthier.advise.estimate.measured import Measured
@@ -68,7 +69,7 @@ def _run(folder: Path, emit: Emit) -> None:
         ) from error
 
 
-def _found(found: dict[str, dict[str, object]]) -> Measured:
+def _found(found: dict[str, Any]) -> Measured:
     if "error" not in found:
         return Measured.model_validate(found)
     told = dict(found["error"])
