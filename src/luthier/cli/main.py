@@ -16,6 +16,7 @@ from pathlib import Path
 
 from luthier.cli.tell import error_json, put_json, say
 from luthier.core.errors import Interrupted, LuthierError, ResourceError
+from luthier.core.waiting import settle_waiting
 
 CRASH_STATUS = 70
 FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -23,6 +24,7 @@ FULL = (errno.ENOSPC, errno.EDQUOT)
 
 def main() -> None:
     """Run the command line and leave with its exit status."""
+    settle_waiting()
     # What libraries tell their developers is no talk for a person at a terminal.
     warnings.simplefilter("ignore", FutureWarning)
     warnings.simplefilter("ignore", DeprecationWarning)

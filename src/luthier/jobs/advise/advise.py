@@ -23,6 +23,7 @@ from luthier.jobs.advise.documents import read_passages
 from luthier.jobs.advise.pilots import Pilot, Pilots
 from luthier.jobs.advise.report import write_report
 from luthier.jobs.advise.result import Advised, Alternative, Forgotten, MoreRows, OfBase
+from luthier.jobs.estimate import estimate_plan
 from luthier.jobs.looking import first_recipe, with_fitting_method
 from luthier.jobs.plan import resolve
 from luthier.jobs.prepare import check_sources
@@ -49,6 +50,8 @@ FLOP_PER_S_AND_CORE = 60e9
 """What answering in small batches was measured to do, about."""
 ANSWER_COST = 4
 """A written token costs about as much as so many read ones."""
+ESTIMATE_S = 45.0
+"""What estimating the full run takes, about."""
 RESAMPLES = 2000
 WORTHWHILE_SHARE = 0.02
 WORTHWHILE_HUNDRED = 2.0
@@ -273,8 +276,7 @@ class _OnBase:
             "model": f"{facts.model.parameters / 1e6:,.0f} M parameters, {facts.model.layers} layers",
             "context": f"{prepared.context_tokens:,} tokens; the longest row has {prepared.longest:,}",
             "rows": ", ".join(f"{name} {count:,}" for name, count in prepared.rows.items()),
-            "memory": f"{facts.machine.available_bytes / 1e9:.1f} GB free; "
-            f"{plan.train.micro_batch_tokens:,} tokens are computed at once",
+            "memory here": f"{facts.machine.available_bytes / 1e9:.1f} GB free",
         }
         if prepared.labels:
             train = Split(prepared.split("train"))
@@ -284,6 +286,12 @@ class _OnBase:
         if last:
             minutes = last.trained.seconds * prepared.rows["train"] / last.rows / 60
             said["training on all rows"] = f"about {minutes:.1f} min here, as the pilot on {last.rows:,} rows took"
+        if self.budget.allows("memory, minutes and disk of the full run", ESTIMATE_S):
+            full = estimate_plan(plan, self.base, prepared, self.emit)
+            said["the full run"] = (
+                f"about {full.total_seconds / 60:.1f} min with its measurement, {full.peak_memory_bytes / 1e9:.1f} GB of "
+                f"memory, {full.disk_bytes / 1e6:,.0f} MB of disk; it {'fits' if full.fits else 'does not fit'} here"
+            )
         return said
 
 

@@ -18,6 +18,7 @@ import filelock
 
 from luthier.core.errors import Interrupted, LuthierError
 from luthier.core.runfolder import RunFolder
+from luthier.core.waiting import settle_waiting
 from luthier.jobs.pipeline import run_recipe
 from luthier.jobs.rooms import real_rooms
 from luthier.jobs.service.ids import Id
@@ -39,6 +40,7 @@ LOG = "worker.log"
 
 def main() -> None:
     """Do the attempt that the arguments name."""
+    settle_waiting()
     parser = argparse.ArgumentParser(description="One attempt at one job of the service.")
     parser.add_argument("--home", type=Path, required=True)
     parser.add_argument("--job", type=Id, required=True)
