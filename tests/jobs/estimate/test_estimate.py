@@ -58,6 +58,7 @@ def test_what_the_run_keeps_of_preparing_is_added() -> None:
 
     assert _in_one_process(MEASURED, Before(1.0, 600_000_000)).train_bytes == 1_900_000_000
     assert _in_one_process(MEASURED, Before(1.0)) == MEASURED
+    assert _in_one_process(MEASURED, Before(1.0, 9_000_000_000)).train_bytes < 2_100_000_000
 
 
 def test_the_plan_is_counted_as_the_loop_does_it() -> None:

@@ -1,5 +1,8 @@
 """What a recipe or a plan will take: count its work, try a little of it, and say what follows."""
 
+import contextlib
+import ctypes
+import gc
 import shutil
 import tempfile
 import time
@@ -24,6 +27,8 @@ from luthier.jobs.rooms import Rooms, real_rooms
 from luthier.recipe import Plan, Recipe
 
 NOTHING_ELSE = Asked()
+MOST_KEPT_BYTES = 260_000_000
+"""Of what settling leaves in the process (a model that was probed) more is taken up again, measured with 135M weights."""
 
 
 class Before(NamedTuple):
@@ -63,7 +68,7 @@ def estimate_recipe(
     plan = settle(recipe, base, doors, emit)
     with tempfile.TemporaryDirectory(prefix="luthier-estimate-") as folder:
         prepared = doors.data(plan.data, base, Path(folder) / "data", emit, seed=plan.seed)
-        before = Before(time.perf_counter() - started, psutil.Process().memory_info().rss)
+        before = Before(time.perf_counter() - started, _kept_bytes())
         estimate = estimate_plan(plan, base, prepared, emit, asked=asked, machine=machine, before=before)
     return Estimated(plan, estimate)
 
@@ -97,9 +102,17 @@ def estimate_plan(  # noqa: PLR0913 (what is known beside the plan, named)
     return judged(counted.work, steps, numbers, machine, asked)
 
 
+def _kept_bytes() -> int:
+    """Return the memory of this process without what it has let go of, which training would take up again."""
+    gc.collect()
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
+    return psutil.Process().memory_info().rss
+
+
 def _in_one_process(measured: Measured, before: Before) -> Measured:
     """Add what a run's process keeps of settling and preparing, which the trial's process has not done."""
-    kept = max(0, before.process_bytes - measured.start_bytes)
+    kept = min(MOST_KEPT_BYTES, max(0, before.process_bytes - measured.start_bytes))
     parts = ("train_bytes", "evaluate_bytes", "export_bytes")
     return measured.model_copy(update={part: getattr(measured, part) + kept for part in parts})
 
