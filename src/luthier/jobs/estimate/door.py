@@ -28,7 +28,7 @@ from luthier.recipe import Plan, Recipe
 
 NOTHING_ELSE = Asked()
 MOST_KEPT_BYTES = 260_000_000
-"""Of what settling leaves in the process (a model that was probed) more is taken up again, measured with 135M weights."""
+"""What settling leaves beyond this (a probed model) is taken up again, as measured with 135M weights."""
 
 
 class Before(NamedTuple):
