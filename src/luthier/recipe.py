@@ -26,6 +26,8 @@ class Recipe(Spec):
     """The forms to write at the end."""
     seed: int = Field(7, ge=0, lt=2**31)
     """Seed of splits, data order and every draw."""
+    seeds: int = Field(1, ge=1, le=20)
+    """Trainings with seeds of their own, counted on from `seed`; with several, each comparison holds their spread."""
 
 
 class Advice(BaseModel):

@@ -198,6 +198,22 @@ def test_the_same_seed_gives_the_same_report(closed, tmp_path: Path) -> None:
     assert again.comparisons == report.comparisons
 
 
+def test_trainings_with_other_seeds_are_in_every_comparison(closed, tmp_path: Path) -> None:
+    given, report, _ = closed
+    several = given.model_copy(update={"again": (given.weights, given.weights)})
+    found = room.run(SPEC, several, tmp_path, Heard(), seed=7)
+    names = {system.name for system in found.systems}
+    assert {"tuned", "tuned (seed 8)", "tuned (seed 9)"} <= names
+    assert found.comparisons and {one.seeds for one in found.comparisons} == {3}
+    assert {(one.a, one.b, one.metric) for one in found.comparisons} == {
+        (one.a, one.b, one.metric) for one in report.comparisons
+    }
+    for one, before in zip(found.comparisons, report.comparisons, strict=True):
+        # Three times the same weights: the same difference, and no spread of seeds.
+        assert one.difference == pytest.approx(before.difference) and one.low <= one.difference <= one.high
+    assert "over 3 trainings" in found.conclusion
+
+
 @pytest.mark.parametrize("adapter", ["lora", "full"])
 def test_pairs_are_judged_by_the_likelier_answer(adapter: str, tmp_path: Path) -> None:
     given, heard = trained(tmp_path, "pair", adapter=adapter), Heard()

@@ -37,6 +37,25 @@ def test_the_same_again_opens_no_room(tmp_path: Path) -> None:
     assert fakes.opened == [] and again == first
 
 
+def test_several_seeds_train_several_times_and_are_measured_together(tmp_path: Path) -> None:
+    recipe, fakes, run = load_recipe(recipe_file(tmp_path), ["seeds=3"]), FakeRooms(), RunFolder(tmp_path / "run")
+    result = run_recipe(recipe, run, rooms=fakes.rooms())
+    assert fakes.opened == ["facts", "data", "train", "train", "train", "evaluate", "export"]
+    seeds = [path.parent.name for path in result.trained.again]
+    assert seeds == [str(recipe.seed + 1), str(recipe.seed + 2)]
+    fakes.opened.clear()
+    assert run_recipe(recipe, run, rooms=fakes.rooms()) == result and fakes.opened == []
+
+
+def test_a_training_with_another_seed_that_was_cut_short_is_done_again(tmp_path: Path) -> None:
+    recipe, fakes, run = load_recipe(recipe_file(tmp_path), ["seeds=2"]), FakeRooms(), RunFolder(tmp_path / "run")
+    run_recipe(recipe, run, rooms=fakes.rooms())
+    (run.room("train") / "seeds" / str(recipe.seed + 1) / "artifact.json").unlink()
+    fakes.opened.clear()
+    run_recipe(recipe, run, rooms=fakes.rooms())
+    assert fakes.opened == ["train"]
+
+
 @pytest.mark.parametrize("room", ALL[1:])
 def test_after_an_interruption_only_the_rest_is_done(tmp_path: Path, room: str) -> None:
     recipe, fakes, run = load_recipe(recipe_file(tmp_path)), FakeRooms(fails=room), RunFolder(tmp_path / "run")

@@ -118,6 +118,8 @@ class Trained(Artifact):
     stopped: Literal["finished", "early"] = "finished"
     weights_sha256: str = ""
     """Hash over the saved weights."""
+    again: tuple[Path, ...] = ()
+    """Folders of the weights that the same training gave with other seeds."""
 
     @property
     def weights(self) -> Path:
@@ -163,6 +165,8 @@ class Comparison(BaseModel):
     """In words, with "no detectable difference" where that is what it is."""
     won: int = 0
     lost: int = 0
+    seeds: int = 1
+    """Over how many trainings of system a; their spread is in the interval and in p."""
 
 
 class Slice(BaseModel):

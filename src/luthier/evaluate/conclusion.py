@@ -9,6 +9,8 @@ from luthier.score.verdict import difference_text, estimate_text, number_text, o
 TUNED = "tuned"
 LABEL_SCORED = " (label-scored)"
 """Ends the names of systems that choose the likeliest label instead of writing an answer."""
+SEEDED = f"{TUNED} (seed "
+"""Begins the names of the same training with other seeds."""
 FEWEST_ROWS = 6
 """The paired tests flip rows, so that p cannot fall below 2 / 2^rows: fewer rows never reach 0.05."""
 
@@ -33,6 +35,11 @@ def conclusion(systems: Sequence[SystemResult], comparisons: Sequence[Comparison
     )
 
 
+def seeded(number: int, seed: int) -> str:
+    """Return the name of a training: the first one is the tuned model, the others show the spread of seeds."""
+    return f"{SEEDED}{seed})" if number else TUNED
+
+
 def best_baseline(systems: Sequence[SystemResult], metric: str) -> SystemResult | None:
     """Return the system with the best value of a metric among those that are not tuned; the first of equals."""
     rivals = [system for system in systems if not system.name.startswith(TUNED) and metric in system.metrics]
@@ -52,7 +59,8 @@ def _headline(reached: str, best: SystemResult, comparison: Comparison) -> str:
     numbers = f"{reached} against {number_text(metric, best.metrics[metric].value)} for {best.name}, the best baseline"
     difference = f"difference {difference_text(comparison).removeprefix(title_of(metric) + ' ')}"
     opening = {"better": "Tuning was worth it", "worse": "Tuning made it worse", "none": "No detectable difference"}
-    said = f"{opening[outcome(comparison)]}: {numbers}; {difference} on {rows} test rows."
+    over = f" over {comparison.seeds} trainings" if comparison.seeds > 1 else ""
+    said = f"{opening[outcome(comparison)]}: {numbers}; {difference} on {rows} test rows{over}."
     if outcome(comparison) != "none":
         return said
     if rows < FEWEST_ROWS:

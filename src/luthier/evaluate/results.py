@@ -6,7 +6,7 @@ from pathlib import Path
 
 from luthier.core.artifacts import Comparison, SystemResult
 from luthier.evaluate.answer import Answers
-from luthier.evaluate.conclusion import LABEL_SCORED, TUNED
+from luthier.evaluate.conclusion import LABEL_SCORED, SEEDED, TUNED
 from luthier.evaluate.exam import Exam
 from luthier.evaluate.sample import Sample, SampleAnswer
 from luthier.evaluate.spec import UserMetric
@@ -16,7 +16,7 @@ from luthier.score.closed import confusion, label_set, read_labels
 from luthier.score.intervals import estimate
 from luthier.score.metrics import score
 from luthier.score.names import FROM_LOSSES, MetricName
-from luthier.score.paired import compare
+from luthier.score.paired import compare_over_seeds
 from luthier.score.perplexity import perplexity
 from luthier.score.preference import preference_accuracy
 from luthier.score.scores import Scores
@@ -71,12 +71,16 @@ def system_result(sitting: Sitting, exam: Exam, *, resamples: int, seed: int) ->
 def comparisons(sittings: Sequence[Sitting], *, resamples: int, seed: int) -> list[Comparison]:
     """Compare the tuned system with every other in every metric that both have, the primary one first."""
     tuned = next(sitting for sitting in sittings if sitting.system == TUNED)
+    again = [sitting for sitting in sittings if sitting.system.startswith(SEEDED)]
+    written = [sitting for sitting in again if not sitting.system.endswith(LABEL_SCORED)]
     made = []
     for metric, ours in tuned.scores.items():
+        all_ours = [ours, *(sitting.scores[metric] for sitting in written if metric in sitting.scores)]
         for other in sittings:
-            if other is not tuned and metric in other.scores:
+            if other is not tuned and other not in again and metric in other.scores:
                 names = (TUNED, other.system)
-                made.append(compare(ours, other.scores[metric], names=names, resamples=resamples, seed=seed))
+                theirs = other.scores[metric]
+                made.append(compare_over_seeds(all_ours, theirs, names=names, resamples=resamples, seed=seed))
     return made
 
 

@@ -13,7 +13,7 @@ from luthier.core.files import write_atomic
 from luthier.evaluate.answer import Progress, chosen_answers, written_answers
 from luthier.evaluate.baselines import few_shot, zero_shot
 from luthier.evaluate.baselines.setting import Setting
-from luthier.evaluate.conclusion import LABEL_SCORED, TUNED, conclusion
+from luthier.evaluate.conclusion import LABEL_SCORED, TUNED, conclusion, seeded
 from luthier.evaluate.curves import read_curves
 from luthier.evaluate.exam import Exam, chosen_metrics, set_exam
 from luthier.evaluate.instruction import an_object_like, names_all, one_of
@@ -87,8 +87,9 @@ class _Desk:
     def __init__(self, spec: EvaluateSpec, given: Trained, exam: Exam, emit: Emit, seed: int) -> None:
         self.spec, self.given, self.exam, self.emit, self.seed = spec, given, exam, emit, seed
         per_system = (1 + bool(exam.labels)) * len(exam.asked)
-        priced = (1 + (PRICED in spec.baselines)) * sum(len(row.answers) for row in exam.rows)
-        self._total = per_system * (len(spec.baselines) + 1) + priced
+        tuned = 1 + len(given.again)
+        priced = (tuned + (PRICED in spec.baselines)) * sum(len(row.answers) for row in exam.rows)
+        self._total = per_system * (len(spec.baselines) + tuned) + priced
         self._done = 0
 
     def baselines(self) -> list[Sitting]:
@@ -103,8 +104,13 @@ class _Desk:
 
     def tuned(self) -> list[Sitting]:
         """Let the tuned model sit the exam, with the prompts it was trained on."""
-        model = quicken(merge(load_tuned(self.given.prepared.base.folder, self.given.weights)))
-        return self._sit(model, TUNED, self.exam.prompts, priced=True)
+        sittings: list[Sitting] = []
+        for number, weights in enumerate((self.given.weights, *self.given.again)):
+            name = seeded(number, self.seed + number)
+            model = quicken(merge(load_tuned(self.given.prepared.base.folder, weights)))
+            sittings += self._sit(model, name, self.exam.prompts, priced=True)
+            del model
+        return sittings
 
     def _prompts(self, name: BaselineName) -> list[list[int]]:
         exam, given = self.exam, self.given.prepared

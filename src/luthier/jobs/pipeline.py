@@ -21,6 +21,9 @@ from luthier.jobs.rooms import Rooms, real_rooms
 from luthier.jobs.stage import stage
 from luthier.recipe import Plan, Recipe
 
+SEEDS = "seeds"
+"""The folder of further trainings, within the first one's."""
+
 
 @dataclass(frozen=True)
 class RunResult:
@@ -113,7 +116,8 @@ def trained_of(folder: RunFolder, base: Base) -> Trained:
         hint = "go on with it: `luthier run RECIPE --resume`"
         raise CheckpointError("this run has not finished training", where={"run": folder.path}, hint=hint)
     prepared = trained.prepared.model_copy(update={"folder": folder.room("data").absolute(), "base": base})
-    return trained.model_copy(update={"folder": folder.room("train").absolute(), "prepared": prepared})
+    own = {"folder": folder.room("train").absolute(), "prepared": prepared, "again": _again(folder)}
+    return trained.model_copy(update=own)
 
 
 def _data(desk: Desk, base: Base) -> Prepared:
@@ -149,7 +153,27 @@ def _train(desk: Desk, prepared: Prepared) -> Trained:
         inputs=[spec, seed, prepared.inputs_sha256],
         emit=desk.emit,
     )
+    for number in range(1, desk.plan.seeds):
+        _train_again(desk, prepared, seed + number)
     return trained_of(desk.folder, prepared.base)
+
+
+def _train_again(desk: Desk, prepared: Prepared, seed: int) -> None:
+    """Train once more with another seed, in a folder of its own within the training's."""
+    spec = desk.plan.train
+    stage(
+        (desk.folder.room("train") / SEEDS / str(seed)).absolute(),
+        Trained,
+        lambda out: desk.rooms.train(spec, prepared, out, desk.emit, seed=seed),
+        inputs=[spec, seed, prepared.inputs_sha256],
+        emit=desk.emit,
+    )
+
+
+def _again(folder: RunFolder) -> tuple[Path, ...]:
+    """Return the weights of the trainings with other seeds that are done."""
+    done = [path for path in (folder.room("train") / SEEDS).glob("*") if Trained.read(path) is not None]
+    return tuple(path.absolute() / "weights" for path in sorted(done, key=lambda path: int(path.name)))
 
 
 def _evaluate(desk: Desk, trained: Trained) -> Report:
@@ -158,7 +182,7 @@ def _evaluate(desk: Desk, trained: Trained) -> Report:
         desk.folder.room("evaluate").absolute(),
         Report,
         lambda out: desk.rooms.evaluate(spec, trained, out, desk.emit, seed=seed),
-        inputs=[spec, seed, trained.inputs_sha256, *sources_of(spec)],
+        inputs=[spec, seed, trained.inputs_sha256, *sources_of(spec), *(path.parent.name for path in trained.again)],
         emit=desk.emit,
     )
     return report.model_copy(update={"folder": desk.folder.room("evaluate").absolute()})

@@ -1,5 +1,8 @@
 """Paired comparison: two systems on the same rows, with the interval of their difference and a test."""
 
+from collections.abc import Sequence
+from dataclasses import replace
+
 import numpy as np
 from scipy import stats
 
@@ -33,6 +36,46 @@ def compare(a: Scores, b: Scores, *, names: tuple[str, str], resamples: int, see
         verdict="",
         won=won,
         lost=lost,
+    )
+    return draft.model_copy(update={"verdict": in_words(draft)})
+
+
+def compare_over_seeds(
+    trainings: Sequence[Scores], b: Scores, *, names: tuple[str, str], resamples: int, seed: int
+) -> Comparison:
+    """Compare the mean of several trainings of one system with another system on the same rows.
+
+    Rows and trainings are both drawn anew in each bootstrap resample (as a two-way layout; Owen 2007, arXiv:0712.1111).
+    So few trainings understate their spread: their part is widened by k / (k - 1) and as Student's t asks. p is the
+    bootstrap's. One training is compared by `compare`.
+    """
+    if len(trainings) == 1:
+        return compare(trainings[0], b, names=names, resamples=resamples, seed=seed)
+    count, columns = len(trainings), b.statistics.shape[1]
+    joint = np.hstack([*(one.statistics for one in trainings), b.statistics])
+    sums = bootstrap_sums(joint, resamples=resamples, seed=seed)
+    values = np.stack([one.value_of(sums[:, i * columns : (i + 1) * columns]) for i, one in enumerate(trainings)])
+    drawn = np.random.default_rng(seed).integers(0, count, size=(resamples, count))
+    mean = values.mean(axis=0)
+    moved = np.take_along_axis(values.T, drawn, axis=1).mean(axis=1) - mean
+    wider = np.sqrt(count / (count - 1)) * stats.t.ppf(0.975, count - 1) / stats.norm.ppf(0.975)
+    differences = mean + wider * moved - b.value_of(sums[:, -columns:])
+    difference = float(np.mean([one.value for one in trainings]) - b.value)
+    low, high = percentile_interval(differences)
+    below, above = int((differences <= 0).sum()), int((differences >= 0).sum())
+    won, lost = won_lost(replace(b, per_row=np.mean([one.per_row for one in trainings], axis=0)), b)
+    draft = Comparison(
+        a=names[0],
+        b=names[1],
+        metric=b.metric,
+        difference=difference,
+        low=min(low, difference),
+        high=max(high, difference),
+        p=min(1.0, 2 * (1 + min(below, above)) / (1 + resamples)),
+        verdict="",
+        won=won,
+        lost=lost,
+        seeds=count,
     )
     return draft.model_copy(update={"verdict": in_words(draft)})
 

@@ -289,8 +289,8 @@ class _OnBase:
         if self.budget.allows("memory, minutes and disk of the full run", ESTIMATE_S):
             full = estimate_plan(plan, self.base, prepared, self.emit)
             said["the full run"] = (
-                f"about {full.total_seconds / 60:.1f} min with its measurement, {full.peak_memory_bytes / 1e9:.1f} GB of "
-                f"memory, {full.disk_bytes / 1e6:,.0f} MB of disk; it {'fits' if full.fits else 'does not fit'} here"
+                f"about {full.total_seconds / 60:.1f} min with its measurement, {full.peak_memory_bytes / 1e9:.1f} GB "
+                f"of memory, {full.disk_bytes / 1e6:,.0f} MB of disk; it {'fits' if full.fits else 'does not fit'} here"
             )
         return said
 
