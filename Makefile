@@ -36,7 +36,7 @@ demo: install ## Tune the embedded model on real rows and measure it (a few minu
 	$(BIN)/luthier run examples/tones/recipe.yaml --out runs/demo --resume
 
 test: install ## Run all tests in their CI sizes
-	OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 proof: $(BENCH) ## Run the full sizes and write their results to docs/proof/
 	$(BIN)/python tools/proof.py

@@ -6,7 +6,7 @@ from luthier.core.waiting import NAMES, SPINS, settle_waiting
 
 
 @pytest.mark.parametrize(("load", "given", "after"), [(9e9, None, SPINS), (0.0, None, None), (9e9, "70", "70")])
-def test_threads_sleep_only_where_others_compute(monkeypatch, load: float, given: str | None, after: str | None) -> None:
+def test_threads_sleep_where_others_compute(monkeypatch, load: float, given: str | None, after: str | None) -> None:
     for name in NAMES:
         monkeypatch.delenv(name, raising=False)
     if given:
