@@ -11,7 +11,7 @@ from luthier.cli.tell import put, put_json, put_table, say
 from luthier.core.errors import RecipeError
 
 if TYPE_CHECKING:
-    from luthier.advise.verdict.costs import Prices
+    from luthier.advise.verdict.prices import Prices
     from luthier.jobs.advise.result import Advised
 
 UNITS = {"s": 1, "m": 60, "h": 3600}
@@ -110,7 +110,7 @@ def put_advice(advised: "Advised") -> None:
 def _prices(path: Path | None) -> "Prices":
     from pydantic import ValidationError
 
-    from luthier.advise.verdict.costs import Prices
+    from luthier.advise.verdict.prices import Prices
     from luthier.core.yaml import read_yaml
 
     if path is None:

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from luthier.advise.facts import Facts
-from luthier.advise.verdict.costs import Prices, Request, break_even, per_thousand
+from luthier.advise.verdict.costs import Request, break_even, per_thousand
 from luthier.advise.verdict.curve import Gain, Point, extrapolate
 from luthier.advise.verdict.decide import FEWEST_ROWS, Measured, Test, Verdict, decide
+from luthier.advise.verdict.prices import Prices
 from luthier.advise.verdict.task import Asked, Task, recognise
 from luthier.core.artifacts import Base, Prepared
 from luthier.core.errors import DataError

@@ -105,6 +105,7 @@ def _curve(alternatives: Sequence[Alternative], metric: str) -> Markup | None:
     if len(points) < 2:
         return None
     line = Line("tuned", points)
+    # Escaped in svg.py, as the other chart is.
     return Markup(line_chart(f"{title_of(metric)} by training rows", [line], along="rows"))  # noqa: S704
 
 

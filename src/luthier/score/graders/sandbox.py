@@ -77,6 +77,8 @@ def ensure_isolated(folder: Path) -> None:
     ):
         canary.write("secret")
         canary.flush()
+        # Readable by anybody: the walls must hide it, not its mode.
+        Path(canary.name).chmod(0o644)
         item = {"port": listener.getsockname()[1], "canary": canary.name, "outside": f"{canary.name}-2"}
         verdict = run_python(PROBE, {}, item, limits=Limits(seconds=10, memory_bytes=500_000_000, file_bytes=1_000_000))
     if verdict.score != 0.0:

@@ -52,13 +52,14 @@ def leave() -> None:
 
 
 def build_root(libraries: list[str], *, scratch_bytes: int) -> None:
-    """Make a root that holds the given folders, read-only, and an empty `/tmp`, and forget the old one."""
+    """Make a root that holds the given folders, read-only, and a `/tmp` with nothing else in it; forget the old one."""
     _mount("none", Path("/"), None, PRIVATE)
     _mount("root", ROOT, "tmpfs", NOSUID | NODEV, "size=1m,mode=755")
-    for folder in libraries:
-        _show(folder)
     (ROOT / SCRATCH).mkdir()
     _mount("scratch", ROOT / SCRATCH, "tmpfs", NOSUID | NODEV, f"size={scratch_bytes},nr_inodes=1024,mode=777")
+    # After the scratch: an environment may itself lie under `/tmp`.
+    for folder in libraries:
+        _show(folder)
     _mount("none", ROOT, None, REMOUNT | BIND | RDONLY | NOSUID | NODEV)
 
     # The old root is stacked over the new one, and taken away.
