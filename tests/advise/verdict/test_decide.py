@@ -83,8 +83,16 @@ def test_the_same_seed_decides_the_same() -> None:
     assert decide(measured, None, TEST) == decide(measured, None, TEST)
 
 
-def test_a_curve_of_one_point_says_nothing() -> None:
-    assert extrapolate([Point(10, right(0.5))], resamples=500, seed=1) is None
+@pytest.mark.parametrize("rows", [(10,), (43, 44), (100, 140)])
+def test_a_curve_without_two_sizes_says_nothing(rows: tuple[int, ...]) -> None:
+    points = [Point(count, right(0.3 + 0.1 * place)) for place, count in enumerate(rows)]
+    assert extrapolate(points, resamples=500, seed=1) is None
+
+
+def test_a_curve_is_drawn_on_four_times_at_most() -> None:
+    points = [Point(50, right(0.4)), Point(100, right(0.5))]
+    far, near = (extrapolate(points, times=times, resamples=500, seed=1) for times in (64.0, 4.0))
+    assert far == near and far.times == 4.0
 
 
 def test_the_gain_of_a_power_law_lies_in_its_interval() -> None:

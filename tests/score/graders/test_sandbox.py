@@ -140,8 +140,10 @@ def grade(s, i):
     return left + size / 1e9
 """
     first, second = run(source), run(source)
-    # One file lies there: its own source.
-    assert first == second and 1.0 < (first.score or 0) < 1.003
+    # One file lies there, its own source; and this environment, where it lies there itself.
+    folders = [*sandbox._walls(LIMITS)["libraries"], *sandbox._walls(LIMITS)["packages"]]
+    left = 1 + len({Path(folder).parts[2] for folder in folders if Path(folder).is_relative_to("/tmp")})
+    assert first == second and left < (first.score or 0) < left + 0.003
 
 
 def test_one_file_is_bounded() -> None:

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 FRACTIONS = (0.25, 0.5, 1.0)
 FEWEST = 24
 """Rows that the smallest pilot has at least."""
+STEP = 1.5
+"""How many times as many rows the next pilot has at least."""
 SHARE = 0.85
 """Of the time that is left, the share that pilots may take."""
 
@@ -54,7 +56,7 @@ class Pilots:
         scale = self._scale()
         for fraction in FRACTIONS if self.done else ():
             rows = max(FEWEST, round(whole * fraction * scale))
-            if rows > whole or any(pilot.rows >= rows for pilot in self.done):
+            if rows > whole or rows < STEP * self.done[-1].rows:
                 continue
             name = f"tuned on {rows:,} rows"
             kept = self._is_kept(rows)
