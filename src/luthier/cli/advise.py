@@ -45,7 +45,7 @@ def advise(  # noqa: PLR0913 (a command's options)
 ) -> None:
     """Measure whether tuning beats instructions, examples, retrieval and frozen vectors on your rows.
 
-    What was measured before in the same folder is not measured again.
+    Answers and tunings that lie in the folder already are not done again.
     """
     from luthier.cli.progress import Progress
     from luthier.jobs.advise.advise import Wanted, advise

@@ -106,6 +106,35 @@ def test_too_few_rows_are_an_error_with_the_number_needed(home) -> None:
     assert "100" in (refused.value.hint or "") and "too few rows" in refused.value.what
 
 
+def test_two_base_models_answer_the_same_rows(home) -> None:
+    save_tiny(home / "other", "gpt2")
+    bases = (str(home / "base"), str(home / "other"))
+    found = advise(wanted(home, "learnable", out=home / "two", base_models=bases, budget_s=0.02), lambda event: None)
+    assert [one.base_model for one in found.bases] == list(bases) and found.base_model in bases
+    assert {one.value.n for base in found.bases for one in base.alternatives} == {found.held_out}
+    assert (home / "two" / "advice.html").read_text().count("Alternatives, measured with") == 2
+
+
+def test_pairs_are_compared_by_the_likelier_answer(home) -> None:
+    rows = [
+        {"prompt": f"Number {number}?", "chosen": f"the {number}th", "rejected": f"no {number}"}
+        for number in range(ROWS)
+    ]
+    write(home / "pairs.jsonl", rows)
+    found = advise(wanted(home, "pairs"), lambda event: None)
+    assert (found.task, found.metric) == ("preference", "preference_accuracy")
+    assert {one.family for one in found.of_best.alternatives} == {"prompt", "tune"} and found.choice != "head"
+
+
+def test_plain_text_is_compared_by_perplexity(home) -> None:
+    draw = random.Random(5)
+    write(home / "text.jsonl", [{"text": " ".join(draw.choices("abcdefgh", k=20))} for _ in range(ROWS)])
+    found = advise(wanted(home, "text"), lambda event: None)
+    assert found.metric == "perplexity" and found.choice in ("prompt", "tune")
+    tuned = [one.value.value for one in found.of_best.alternatives if one.family == "tune"]
+    assert tuned and min(tuned) < next(one.value.value for one in found.of_best.alternatives if one.family == "prompt")
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [

@@ -4,6 +4,13 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+FLOP_PER_TOKEN = 2
+"""Floating-point operations per token and weight of a forward pass."""
+FLOP_PER_S_AND_CORE = 60e9
+"""A guess of what answering in small batches does; from the second alternative on, seconds are measured."""
+ANSWER_COST = 4
+"""A guess: a written token costs as much as so many read ones, since there is little to compute at once."""
+
 
 @dataclass
 class Budget:

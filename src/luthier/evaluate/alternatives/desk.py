@@ -14,7 +14,7 @@ import torch
 from luthier.core.artifacts import Family, Prepared, Trained
 from luthier.core.events import Emit, Event
 from luthier.core.files import sha256_of_json, write_atomic
-from luthier.evaluate.alternatives.budget import Budget
+from luthier.evaluate.alternatives.budget import ANSWER_COST, FLOP_PER_S_AND_CORE, FLOP_PER_TOKEN, Budget
 from luthier.evaluate.answer import Answers, Progress, chosen_answers, written_answers
 from luthier.evaluate.conclusion import LABEL_SCORED
 from luthier.evaluate.exam import Exam
@@ -26,13 +26,6 @@ from luthier.model.quick import quicken
 from luthier.model.scoring import row_losses
 from luthier.score.names import MetricName
 from luthier.score.scores import Scores
-
-OPERATIONS_PER_TOKEN = 2
-"""Floating-point operations per token and weight of a forward pass."""
-CPU_FLOP_PER_S_AND_CORE = 60e9
-"""What answering in small batches was measured to do, about; from the second alternative on, seconds are measured."""
-ANSWER_COST = 4
-"""A written token costs about as much as so many read ones: there is little to compute at once."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,7 +123,7 @@ class Desk:
         if self._second_per_token is not None:
             return tokens * self._second_per_token
         weights = sum(weight.numel() for weight in self.base.parameters())
-        return tokens * weights * OPERATIONS_PER_TOKEN / (CPU_FLOP_PER_S_AND_CORE * torch.get_num_threads())
+        return tokens * weights * FLOP_PER_TOKEN / (FLOP_PER_S_AND_CORE * torch.get_num_threads())
 
     def _answered(self, name: str, model: torch.nn.Module, prompts: Sequence[list[int]]) -> dict[str, Answers]:
         rows = len(prompts) * (2 if self.exam.labels else 1)

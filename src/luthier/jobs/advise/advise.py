@@ -18,7 +18,7 @@ from luthier.core.artifacts import Base, Prepared
 from luthier.core.errors import DataError
 from luthier.core.events import Emit
 from luthier.core.files import write_atomic
-from luthier.evaluate.alternatives.budget import Budget, halvings
+from luthier.evaluate.alternatives.budget import ANSWER_COST, FLOP_PER_S_AND_CORE, FLOP_PER_TOKEN, Budget, halvings
 from luthier.examples.store import Split
 from luthier.jobs.advise.documents import read_passages
 from luthier.jobs.advise.pilots import Pilot, Pilots
@@ -47,10 +47,6 @@ ZERO_SHOT_SHARE = 0.03
 """Of the budget, what one pass over the held-out questions may take at most."""
 TUNING_SHARE = 0.5
 """Of the budget, what is kept for tunings while the alternatives are measured."""
-FLOP_PER_S_AND_CORE = 60e9
-"""What answering in small batches was measured to do, about."""
-ANSWER_COST = 4
-"""A written token costs about as much as so many read ones."""
 ESTIMATE_S = 45.0
 """What estimating the full run takes, about."""
 RESAMPLES = 2000
@@ -168,7 +164,7 @@ class _OnBase:
         facts, all_rows = self.facts, self.prepared.rows["test"]
         rate = FLOP_PER_S_AND_CORE * facts.machine.cores
         tokens = facts.data.mean_tokens + ANSWER_COST * facts.data.longest_answer_tokens
-        affordable = self.budget.seconds * ZERO_SHOT_SHARE * rate / (2 * facts.model.parameters * tokens)
+        affordable = self.budget.seconds * ZERO_SHOT_SHARE * rate / (FLOP_PER_TOKEN * facts.model.parameters * tokens)
         return int(halvings(min(self.wanted.held_out, all_rows), affordable, least=min(FEWEST_HELD_OUT, all_rows)))
 
     @property
