@@ -134,3 +134,24 @@ def test_what_is_too_large_to_try_is_computed() -> None:
     found = judged(WORK, large, computed_numbers(WORK, large, MACHINE, prepare_seconds=1.0), MACHINE, Asked())
     assert not found.fits and found.changes and {reason.source for reason in found.because.values()} == {"computed"}
     assert found.changes[-1].path == "base_model"
+
+
+def test_every_seed_is_a_training_of_its_own() -> None:
+    once, thrice = (estimate(asked=Asked(None, GPUS), trainings=count, systems=2 + count) for count in (1, 3))
+    assert thrice.train_seconds == pytest.approx(3 * once.train_seconds)
+    assert thrice.validate_seconds == pytest.approx(3 * once.validate_seconds)
+    assert thrice.export_seconds == once.export_seconds
+    assert thrice.disk["weights"] == 3 * once.disk["weights"] and thrice.disk["exports"] == once.disk["exports"]
+    assert thrice.peak_memory_bytes == once.peak_memory_bytes
+    assert all(a.total_seconds > b.total_seconds for a, b in zip(thrice.elsewhere, once.elsewhere, strict=True))
+
+    tasks = (Task(system="tuned", name="answers", seconds=5.0), Task(system="few-shot", name="answers", seconds=5.0))
+    measured = MEASURED.model_copy(update={"samples": (Sample(rows=10, seconds=10.0, tasks=tasks, runs_on=False),)})
+    answered = [times.evaluate_seconds(WORK.model_copy(update={"trainings": count}), measured) for count in (1, 3)]
+    assert answered == pytest.approx([100.0, 200.0])
+
+    def computed(trainings: int) -> float:
+        work = WORK.model_copy(update={"trainings": trainings})
+        return computed_numbers(work, SIZE, MACHINE, prepare_seconds=1.0).seconds["train_seconds"]
+
+    assert computed(3) == pytest.approx(3 * computed(1))

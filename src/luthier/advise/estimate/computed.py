@@ -37,20 +37,25 @@ def computed_numbers(work: Work, size: Size, machine: Machine, *, prepare_second
     """Return numbers for a machine that was not tried, since the plan does not fit into its memory."""
     flop_per_s = CPU_FLOP_PER_S_AND_CORE * machine.cores
     token_s = FLOP * size.layer_parameters / flop_per_s
-    trained = work.stretch * sum(shape.load(size) for shape in work.micro_batches) * (1.5 if work.full else 1)
-    watched = work.validations * sum(shape.load(size) for shape in work.watched) / 2
+    trained = (
+        work.trainings
+        * work.stretch
+        * sum(shape.load(size) for shape in work.micro_batches)
+        * (1.5 if work.full else 1)
+    )
+    watched = work.trainings * work.validations * sum(shape.load(size) for shape in work.watched) / 2
     asked = work.systems * work.test_rows * (work.prompt_tokens + work.most_new_tokens)
     weights = (size.trainable or size.parameters) * VALUE_BYTES
     merged = size.parameters * VALUE_BYTES if "merged" in work.exports else 0
     disk = {
         "data": work.data_bytes,
-        "checkpoints": work.kept_checkpoints * weights * 4,
-        "weights": (1 + work.kept_snapshots) * weights,
+        "checkpoints": work.trainings * work.kept_checkpoints * weights * 4,
+        "weights": work.trainings * (1 + work.kept_snapshots) * weights,
         "exports": merged,
     }
     seconds = {
         "prepare_seconds": prepare_seconds + START_S,
-        "train_seconds": trained * token_s + work.checkpoints * weights * 4 / DISK_BYTES_PER_S,
+        "train_seconds": trained * token_s + work.trainings * work.checkpoints * weights * 4 / DISK_BYTES_PER_S,
         "validate_seconds": watched * token_s,
         "evaluate_seconds": asked * token_s,
         "export_seconds": 3 * merged / DISK_BYTES_PER_S,

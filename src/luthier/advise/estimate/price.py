@@ -6,8 +6,6 @@ from luthier.advise.estimate.result import Because, Cost
 
 WATTS_PER_CORE = 15
 """A server's share of power per busy core, board and memory included; an assumption."""
-HOST_WATTS = 100
-"""What a computer takes beside its busy GPU; an assumption."""
 HOUR_S = 3600.0
 
 

@@ -31,7 +31,8 @@ def on_gpu(
 ) -> GpuEstimate:
     """Return what the plan would take on a GPU that nobody has measured."""
     needed = peak_bytes(work, size, activation_bytes_per_token)
-    seconds = START_S + train_seconds(work, size, gpu) + evaluate_seconds(work, size, gpu) + export_seconds(work, size)
+    trained = work.trainings * train_seconds(work, size, gpu)
+    seconds = START_S + trained + evaluate_seconds(work, size, gpu) + export_seconds(work, size)
     text = (
         f"not measured: from published figures ({gpu.source}: {gpu.memory_gb:g} GB, {_tflops(work, gpu):g} TFLOP/s, "
         f"{gpu.bandwidth_gb_s:g} GB/s), {UTILISATION:.0%} of them assumed, {BANDWIDTH_SHARE:.0%} of the bandwidth"

@@ -50,8 +50,8 @@ def disk_bytes(work: Work, measured: Measured) -> dict[str, int]:
     steps, export = measured.steps, measured.export
     return {
         "data": work.data_bytes,
-        "checkpoints": work.kept_checkpoints * steps.checkpoint_bytes,
-        "weights": (1 + work.kept_snapshots) * steps.weights_bytes,
+        "checkpoints": work.trainings * work.kept_checkpoints * steps.checkpoint_bytes,
+        "weights": work.trainings * (1 + work.kept_snapshots) * steps.weights_bytes,
         "exports": export.bytes if export else 0,
         "reports": SMALL_BYTES,
     }

@@ -32,7 +32,8 @@ def step_seconds(work: Work, steps: Steps, timed: tuple[Shape, ...]) -> float:
 def train_seconds(work: Work, steps: Steps, timed: tuple[Shape, ...]) -> float:
     """Return the seconds of training without its validations: start, reference, steps, checkpoints, weights."""
     saves = work.checkpoints * steps.checkpoint_seconds + (work.snapshots + 1) * steps.weights_seconds
-    return steps.start_seconds + reference_seconds(work, steps, timed) + step_seconds(work, steps, timed) + saves
+    once = steps.start_seconds + reference_seconds(work, steps, timed) + step_seconds(work, steps, timed) + saves
+    return work.trainings * once
 
 
 def reference_seconds(work: Work, steps: Steps, timed: tuple[Shape, ...]) -> float:
@@ -43,7 +44,7 @@ def reference_seconds(work: Work, steps: Steps, timed: tuple[Shape, ...]) -> flo
 
 def validate_seconds(work: Work, steps: Steps, timed: tuple[Shape, ...]) -> float:
     """Return the seconds of all validations."""
-    return work.validations * _sum(forward_line(work, steps, timed), work.watched, steps)
+    return work.trainings * work.validations * _sum(forward_line(work, steps, timed), work.watched, steps)
 
 
 def evaluate_seconds(work: Work, measured: Measured) -> float:
@@ -67,7 +68,7 @@ def _task_seconds(work: Work, samples: tuple[Sample, ...], place: int) -> float:
         return line(work.test_rows)
     whole, left = divmod(work.test_rows, work.rows_per_batch)
     seconds = whole * line(work.rows_per_batch) + (line(left) if left else 0.0)
-    return seconds * _sooner(work, samples[-1]) if task.system == TUNED else seconds
+    return work.trainings * seconds * _sooner(work, samples[-1]) if task.system == TUNED else seconds
 
 
 def _sooner(work: Work, sample: Sample) -> float:

@@ -79,6 +79,8 @@ class Work(_Frozen):
     """Where an answer is cut."""
     exports: tuple[str, ...]
     data_bytes: int
+    trainings: int = 1
+    """How often it trains, each time with another seed; each tuned model is one of the systems."""
 
     @property
     def heaviest(self) -> Shape:

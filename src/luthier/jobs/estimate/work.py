@@ -78,6 +78,7 @@ def count(plan: Plan, prepared: Prepared, *, fast: bool, share: bool) -> Counted
         kept_snapshots=min(snapshots, plan.train.snapshots),
         exports=plan.export,
         data_bytes=_bytes(prepared.folder),
+        trainings=plan.seeds,
         **_questions(plan, prepared, train),
     )
     return Counted(work, _picks(found))
@@ -166,7 +167,7 @@ def _questions(plan: Plan, prepared: Prepared, train: "Split") -> dict[str, int]
     asked = plan.evaluate.max_new_tokens
     return {
         "test_rows": min(len(test), plan.evaluate.max_rows),
-        "systems": 1 + len(plan.evaluate.baselines),
+        "systems": plan.seeds + len(plan.evaluate.baselines),
         "rows_per_batch": max(1, min(BATCH_ROWS, BATCH_TOKENS // max(1, max(row.prompt_tokens for row in rows)))),
         "prompt_tokens": sum(row.prompt_tokens for row in rows) // len(rows),
         "answer_tokens": max(len(row.ids) - row.prompt_tokens for row in rows),
