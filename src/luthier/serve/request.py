@@ -3,9 +3,12 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from luthier.core.errors import LuthierError
+
+if TYPE_CHECKING:
+    import numpy as np
 
 Finish = Literal["stop", "length", "cancelled"]
 """Why an answer ended: by itself or at a stop text, at its limit or the context's end, or because nobody listens."""
@@ -118,8 +121,24 @@ class QueueFullError(LuthierError):
     retry_after_s: int = 1
 
 
+class EngineError(LuthierError):
+    """The engine could not do what was asked."""
+
+    code = "engine_failed"
+    usual_hint = "ask again; if it happens again, please report it"
+
+
 class Engine(Protocol):
-    """Prompts to tokens, for one base model and many adapters; all of it runs on one thread of its own."""
+    """Prompts to tokens, for one base model and many adapters; all of it runs on one thread of its own.
+
+    Besides answering, an engine says what it makes of a conversation and how likely it finds each next token: that is
+    what a parity certificate compares with the tuned model.
+    """
+
+    context: float
+    """Tokens of prompt and answer together at most."""
+    stop_ids: frozenset[int]
+    """The tokens that end an answer, as the model's files tell this engine."""
 
     def submit(self, ask: Ask, heard: Heard) -> Ticket:
         """Put a request in line and return at once; raise QueueFullError where the line is full."""
@@ -127,6 +146,24 @@ class Engine(Protocol):
 
     def embed(self, prompts: Sequence[Sequence[int]], adapter: Path | None = None) -> list[list[float]]:
         """Return one mean-pooled, unit-length vector per prompt; waits for its turn on the engine's thread."""
+        ...
+
+    def render(self, messages: Sequence[dict[str, Any]], tools: Sequence[dict[str, Any]] = ()) -> str:
+        """Return a conversation that the assistant is to continue as text, by the engine's own copy of the template."""
+        ...
+
+    def encode(self, rendered: str) -> list[int]:
+        """Return the ids that the engine makes of a rendered prompt, with whatever it puts before it by itself."""
+        ...
+
+    def chances(
+        self, prompt: Sequence[int], answer: Sequence[int], adapter: Path | None = None
+    ) -> "np.ndarray[Any, np.dtype[np.float32]]":
+        """Return natural-log next-token probabilities after the prompt and after each token of a given answer.
+
+        Shape (len(answer) + 1, vocabulary), computed token by token as in an answer; NaN where the engine does not say.
+        Waits for its turn; raise EngineError where it cannot.
+        """
         ...
 
     def unload(self, adapter: Path) -> None:

@@ -24,8 +24,8 @@ from tests.serve.made import (
 from luthier.core.errors import LuthierError, ModelError
 from luthier.serve.adapters import WEIGHTS
 from luthier.serve.constrain import json_schema
-from luthier.serve.engines.transformers import EngineError, TransformersEngine
-from luthier.serve.request import Ask, Piece, QueueFullError, Sampling
+from luthier.serve.engines.transformers import TransformersEngine
+from luthier.serve.request import Ask, EngineError, Piece, QueueFullError, Sampling
 
 LONG = 400
 """Tokens of an answer that is under way until it is cancelled."""

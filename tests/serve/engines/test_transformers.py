@@ -25,6 +25,9 @@ from tests.serve.made import (
 from transformers import AutoModelForCausalLM, GPTNeoXConfig
 
 from luthier.core.errors import ModelError
+from luthier.examples.example import Message
+from luthier.model.load import load_tokenizer
+from luthier.model.template import Template
 from luthier.model.tiny import CONTEXT, save_tiny, tiny_tokenizer
 from luthier.serve.constrain import GrammarError, json_schema
 from luthier.serve.engines.transformers import TransformersEngine
@@ -286,3 +289,22 @@ def test_another_kind_of_model_is_refused(tmp_path) -> None:
     AutoModelForCausalLM.from_config(config).save_pretrained(folder)
     with pytest.raises(ModelError, match="not served yet"):
         TransformersEngine(folder, spec())
+
+
+@pytest.mark.parametrize("is_adapted", [False, True])
+def test_chances_along_an_answer_are_those_of_one_pass(served, is_adapted, tmp_path) -> None:
+    engine, known = served
+    adapter = save_adapter(known.base, tmp_path / "adapter") if is_adapted else None
+    ids, answer = prompt(40), prompt(5, seed=1)
+    said = torch.from_numpy(engine.chances(ids, answer, adapter))
+    # A token more, for the chances after the whole answer.
+    expected = known.logprobs(ids, (*answer, 0), adapter)
+    assert said.shape == expected.shape
+    assert torch.allclose(said, expected, atol=CLOSE)
+
+
+def test_the_engine_renders_and_encodes_as_training_does(served) -> None:
+    engine, known = served
+    messages = [{"role": "user", "content": "is it warm?"}]
+    rendered = engine.render(messages)
+    assert engine.encode(rendered) == Template(load_tokenizer(known.base)).messages_ids([Message(**messages[0])])

@@ -9,8 +9,7 @@ from tests.serve.made import WAIT_S, Listener, ask, check_as_offline, check_idle
 
 from luthier.core.errors import LuthierError
 from luthier.serve.constrain import GrammarError, json_schema
-from luthier.serve.engines.transformers import EngineError
-from luthier.serve.request import Ask, Piece, Sampling
+from luthier.serve.request import Ask, EngineError, Piece, Sampling
 from luthier.serve.sampling import Chooser
 
 IDS = prompt(9, seed=80)

@@ -4,17 +4,20 @@ New requests join between steps, and rows of different adapters share a step. No
 switching of adapters is not thread-safe, and one thread with a mixed batch is exact.
 """
 
+import contextlib
 import logging
 import math
 import queue
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypeVar
 
+import numpy as np
 import torch
 from transformers import PreTrainedConfig, PreTrainedModel
 
@@ -27,7 +30,7 @@ from luthier.serve.constrain import Grammars
 from luthier.serve.lora import Route, route_linears
 from luthier.serve.pool import FAMILIES, NAME, Pool, Prompt, Shape, Together
 from luthier.serve.prefix import Prefixes, Whose
-from luthier.serve.request import Ask, EngineStats, Heard, Piece, QueueFullError
+from luthier.serve.request import Ask, EngineError, EngineStats, Heard, Piece, QueueFullError
 from luthier.serve.rows import Row
 from luthier.serve.sampling import Chooser
 from luthier.serve.shelf import Shelf
@@ -39,14 +42,8 @@ AHEAD_TOKENS = 64
 """Room that an answer needs to begin beside others, so that it does not go back in line at once."""
 LOG = logging.getLogger(__name__)
 Order = Callable[[], None]
+Result = TypeVar("Result")
 _Loaded = tuple[PreTrainedModel, Route, Pool, dict[str, Size]]
-
-
-class EngineError(LuthierError):
-    """The engine could not compute a step."""
-
-    code = "engine_failed"
-    usual_hint = "ask again; if it happens again, please report it"
 
 
 @dataclass(frozen=True)
@@ -94,7 +91,7 @@ class TransformersEngine:
         self._model, self._route, self._pool, sizes = loaded.result()
         self.context = min(context_length(base_folder), _same_positions(self._model.config))
         template = Template(load_tokenizer(base_folder))
-        self._tokenizer, self.stop_ids = template.tokenizer, template.stop_ids
+        self._template, self._tokenizer, self.stop_ids = template, template.tokenizer, template.stop_ids
         self._shape = Shape.of(self._model)
         self._grammars = Grammars(self._tokenizer, self._model.get_output_embeddings().size[1])
         self._prefixes = Prefixes(spec.prefix_bytes)
@@ -122,20 +119,43 @@ class TransformersEngine:
 
     def embed(self, prompts: Sequence[Sequence[int]], adapter: Path | None = None) -> list[list[float]]:
         """Return one mean-pooled, unit-length vector per prompt; waits for its turn on the engine's thread."""
-        if adapter is not None:
-            ready: Future[LuthierError | None] = Future()
-            with self._state:
-                self._check_open()
-                self._shelf.hold(adapter, ready.set_result)
-            error = ready.result()
-            if error:
-                self._shelf.let_go(adapter)
-                raise error
-        try:
+        with self._holding(adapter):
             return [self._embedded(ids, adapter) for ids in prompts]
-        finally:
-            if adapter is not None:
-                self._shelf.let_go(adapter)
+
+    def render(self, messages: Sequence[dict[str, Any]], tools: Sequence[dict[str, Any]] = ()) -> str:
+        """Return a conversation as text; see `serve.request.Engine`."""
+        chosen = None if self._template.has_chat else self._template.source
+        made = self._tokenizer.apply_chat_template(
+            list(messages), tools=list(tools) or None, chat_template=chosen, add_generation_prompt=True, tokenize=False
+        )
+        return str(made)
+
+    def encode(self, rendered: str) -> list[int]:
+        """Return a rendered prompt's ids; templates write their own BOS."""
+        return list(self._tokenizer.encode(rendered, add_special_tokens=False))
+
+    def chances(
+        self, prompt: Sequence[int], answer: Sequence[int], adapter: Path | None = None
+    ) -> np.ndarray[Any, np.dtype[np.float32]]:
+        """Return log-probabilities along a given answer; see `serve.request.Engine`."""
+        with self._holding(adapter):
+            return self._on_thread(lambda: self._chances([*prompt, *answer], len(prompt), adapter))
+
+    def _chances(self, ids: list[int], prompt: int, adapter: Path | None) -> np.ndarray[Any, np.dtype[np.float32]]:
+        """Read the prompt and then each token of the answer by itself, as in an answer."""
+        read, steps = Prompt(self._shape.empty(len(ids))), []
+        for start, end in [(0, prompt), *((place, place + 1) for place in range(prompt, len(ids)))]:
+            self._route.direct(self._shelf.registry, [(adapter, end - start)], [adapter])
+            logits = self._model(
+                input_ids=torch.tensor([ids[start:end]]),
+                position_ids=torch.arange(start, end)[None],
+                use_cache=False,
+                logits_to_keep=1,
+                attending=read,
+            ).logits[0, -1]
+            read.done = end
+            steps.append(torch.log_softmax(logits.float(), dim=-1))
+        return torch.stack(steps).numpy()
 
     def unload(self, adapter: Path) -> None:
         """Forget an adapter; requests under way with it end first."""
@@ -375,6 +395,24 @@ class TransformersEngine:
             self._gone(row)
             row.tell(told)
 
+    @contextlib.contextmanager
+    def _holding(self, adapter: Path | None) -> Iterator[None]:
+        """Keep an adapter in memory meanwhile."""
+        if adapter is None:
+            yield
+            return
+        ready: Future[LuthierError | None] = Future()
+        with self._state:
+            self._check_open()
+            self._shelf.hold(adapter, ready.set_result)
+        try:
+            error = ready.result()
+            if error:
+                raise error
+            yield
+        finally:
+            self._shelf.let_go(adapter)
+
     def _embedded(self, ids: Sequence[int], adapter: Path | None) -> list[float]:
         """Return a vector, computed piece by piece, so that answers under way go on between."""
         made = _Embedding(ids, adapter)
@@ -397,8 +435,8 @@ class TransformersEngine:
         if made.prompt.done == len(made.ids):
             made.vector = torch.nn.functional.normalize(made.sum_D, dim=0).tolist()
 
-    def _on_thread(self, work: Callable[[], None]) -> None:
-        done: Future[None] = Future()
+    def _on_thread(self, work: Callable[[], Result]) -> Result:
+        done: Future[Result] = Future()
 
         def order() -> None:
             try:

@@ -1,0 +1,56 @@
+"""Open an engine on a folder: which one reads its files, and what it needs to be installed."""
+
+import importlib.util
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from luthier.core.errors import ModelError
+from luthier.serve.request import Engine
+
+if TYPE_CHECKING:
+    from luthier.serve.spec import ServeSpec
+
+EngineName = Literal["transformers", "onnx", "llama.cpp"]
+ONNX_FILE = "genai_config.json"
+GGUF_FILE = "model.gguf"
+LLAMA_SERVER = "llama-server"
+
+
+def engine_of(folder: Path) -> EngineName:
+    """Return the engine that reads a model folder's files."""
+    if (folder / ONNX_FILE).is_file():
+        return "onnx"
+    return "llama.cpp" if (folder / GGUF_FILE).is_file() else "transformers"
+
+
+def missing(name: EngineName) -> str | None:
+    """Return how to get an engine that is not installed, or None where it is there."""
+    if name == "onnx" and importlib.util.find_spec("onnxruntime_genai") is None:
+        return "pip install 'luthier[onnx]'"
+    has_llama = importlib.util.find_spec("xllamacpp") is not None or shutil.which(LLAMA_SERVER)
+    if name == "llama.cpp" and not has_llama:
+        return f"pip install 'luthier[llama-cpp]', or put `{LLAMA_SERVER}` on the PATH"
+    return None
+
+
+def open_engine(name: EngineName, folder: Path, spec: "ServeSpec") -> Engine:
+    """Load a model folder in an engine; raise ModelError where that is not installed or does not read the folder."""
+    hint = missing(name)
+    if hint:
+        raise ModelError(f"the engine `{name}` is not installed", where={"model": folder}, hint=hint)
+    if name != "transformers" and engine_of(folder) != name:
+        why = f"its files are for the engine `{engine_of(folder)}`"
+        raise ModelError(f"the engine `{name}` does not read this folder", where={"model": folder}, why=why)
+    # Loaded only now: each engine brings a library of its own.
+    if name == "onnx":
+        from luthier.serve.engines.onnx import OnnxEngine
+
+        return OnnxEngine(folder, spec)
+    if name == "llama.cpp":
+        from luthier.serve.engines.llama_cpp import LlamaCppEngine
+
+        return LlamaCppEngine(folder, spec)
+    from luthier.serve.engines.transformers import TransformersEngine
+
+    return TransformersEngine(folder, spec)
