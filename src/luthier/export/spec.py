@@ -18,9 +18,9 @@ ExportName = Literal[
     "gguf-q4_k_m",
     "bundle",
 ]
-"""`merged`: one model in safetensors. `adapter`: PEFT's own format. `onnx`, `onnx-int8`, `onnx-int4`: a folder for ONNX
-Runtime GenAI, in fp32 or with weights of few bits. `gguf`, `gguf-q8_0`, …: one file for llama.cpp, in fp32 or quantised,
-with an Ollama `Modelfile`. `bundle`: the merged model with all that another machine needs to run it."""
+"""`merged`: one model in safetensors. `adapter`: PEFT's own format. `onnx`, `onnx-int8`, `onnx-int4`: a folder for
+ONNX Runtime GenAI, in fp32 or with weights of few bits. `gguf`, `gguf-q8_0`, …: one file for llama.cpp, in fp32 or
+quantised, with an Ollama `Modelfile`. `bundle`: the merged model with all that another machine needs to run it."""
 Target = Literal["cpu", "cuda", "dml", "webgpu", "trt-rtx"]
 """What an ONNX model is built for, in ONNX Runtime's words for its providers."""
 Algorithm = Literal["rtn", "k_quant"]
