@@ -7,7 +7,7 @@ import pytest
 
 from luthier.cli import chat
 from luthier.core.errors import DataError
-from luthier.jobs.chat import Manner
+from luthier.export.manifest import Manner
 
 
 class Talk:

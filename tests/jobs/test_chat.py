@@ -4,7 +4,10 @@ import pytest
 
 from luthier.core.errors import DataError
 from luthier.examples.example import Example, Message, Segment
-from luthier.jobs.chat import Chat, Manner, manner_of
+from luthier.export.manifest import Manner
+from luthier.jobs.chat import Chat
+from luthier.jobs.manner import manner_of
+from luthier.model.generate import stream
 from luthier.model.load import load_model, load_tokenizer
 from luthier.model.template import Template
 from luthier.model.tiny import save_tiny
@@ -44,7 +47,8 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def chat(folder: Path, manner: Manner) -> Chat:
-    return Chat(load_model(folder), Template(load_tokenizer(folder)), manner)
+    model, template = load_model(folder), Template(load_tokenizer(folder))
+    return Chat(lambda ids, tokens: stream(model, template, ids, max_new_tokens=tokens), template, manner)
 
 
 def test_an_answer_is_asked_as_it_was_trained(tiny: Path) -> None:

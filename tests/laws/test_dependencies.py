@@ -12,8 +12,13 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 DISTRIBUTIONS = packages_distributions()
 # Needed by a library that Luthier calls for the work it asks of it, and imported there.
 NEEDED_WITHIN = {"accelerate", "tensorboard", "python-multipart"}
-# What `luthier[serve]` brings may be imported where the service is, and nowhere else.
-SERVING = ("src/luthier/api/", "src/luthier/serve/", "src/luthier/jobs/service/", "src/luthier/cli/serve.py")
+# What an extra brings may be imported where it is needed, and nowhere else.
+PLACES = {
+    "serve": ("src/luthier/api/", "src/luthier/serve/", "src/luthier/jobs/service/", "src/luthier/cli/serve.py"),
+    "onnx": ("src/luthier/export/formats/onnx", "src/luthier/serve/engines/onnx", "src/luthier/jobs/export/forms.py"),
+    "llama-cpp": ("src/luthier/serve/engines/llama_child.py",),
+    "lm-eval": ("src/luthier/evaluate/harness",),
+}
 
 
 def normal(name: str) -> str:
@@ -36,7 +41,11 @@ def imported() -> dict[str, str]:
     return found
 
 
-SERVED = names_of(PROJECT["project"]["optional-dependencies"]["serve"])
+EXTRAS = PROJECT["project"]["optional-dependencies"]
+
+
+def is_extra(name: str, place: str) -> bool:
+    return any(name in names_of(EXTRAS[extra]) and place.startswith(places) for extra, places in PLACES.items())
 
 
 def test_what_is_imported_is_declared() -> None:
@@ -44,15 +53,14 @@ def test_what_is_imported_is_declared() -> None:
     missing = [
         f"{place} imports {name}"
         for name, place in sorted(imported().items())
-        if name not in declared and not (name in SERVED and place.startswith(SERVING))
+        if name not in declared and not is_extra(name, place)
     ]
     assert not missing, "not among the dependencies in pyproject.toml:\n" + "\n".join(missing)
 
 
 def test_what_is_declared_is_used() -> None:
-    extras = PROJECT["project"]["optional-dependencies"]
     declared = names_of(PROJECT["project"]["dependencies"])
-    declared |= names_of(extras["gguf"] + extras["trackers"] + extras["serve"])
+    declared |= names_of([line for extra in ("gguf", "trackers", *PLACES) for line in EXTRAS[extra]])
     unused = declared - set(imported()) - NEEDED_WITHIN
     assert not unused, f"declared in pyproject.toml and imported nowhere: {sorted(unused)}"
 

@@ -5,6 +5,7 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from luthier.core.certificate import Certificate
 from luthier.core.errors import CheckpointError
 from luthier.core.files import write_atomic
 
@@ -200,9 +201,12 @@ class Exported(Artifact):
 
     folder: Path
     format: str
+    """The form's title: its name, with what differs from the usual."""
     files: dict[str, str]
     """SHA-256 by file name."""
     bytes: int
+    certificates: dict[str, Certificate] = Field(default_factory=dict)
+    """Does it say the same? By adapter where it has several, else one, `model`."""
 
 
 class Exports(Artifact):

@@ -100,13 +100,22 @@ def field_rows(spec: type[Spec], prefix: str = "") -> Iterator[FieldRow]:
 
 def _block_takes(inner: list[type[Spec]], field: FieldInfo) -> str:
     null = ["`null`"] if type(None) in get_args(field.annotation) else []
-    return _or([tag_of(block) or "a block" for block in inner] + null)
+    words = [f"`{name}`" for name in _names_of(field.annotation)]
+    return _or(words + [tag_of(block) or "a block" for block in inner] + null)
+
+
+def _names_of(kind: Any) -> list[str]:
+    """Return the words that a field takes beside blocks."""
+    if get_origin(kind) is Literal:
+        return [str(name) for name in get_args(kind)]
+    return [] if isinstance(kind, type) else [name for part in get_args(kind) for name in _names_of(part)]
 
 
 def tag_of(spec: type[Spec]) -> str | None:
     """Return the word that picks this Spec in a recipe (`lora`), or None where there is no choice."""
     field = spec.model_fields.get("name")
-    return field.default if field is not None and get_origin(field.annotation) is Literal else None
+    is_tag = field is not None and not field.is_required() and get_origin(field.annotation) is Literal
+    return field.default if is_tag else None
 
 
 def _default(field: FieldInfo) -> str:

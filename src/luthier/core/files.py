@@ -99,20 +99,33 @@ def _is_alive(process: int) -> bool:
 
 
 @contextlib.contextmanager
-def whole_folder(path: Path) -> Iterator[Path]:
-    """Yield a folder beside `path`; on success it becomes `path`, on failure it vanishes."""
+def begun_folder(path: Path) -> Iterator[Path]:
+    """Yield a new folder beside `path`; what is not moved away with `settle_folder` by the end vanishes."""
     beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     with disk_errors(path):
         _remove_left_behind(path)
         beside.mkdir(parents=True)
         try:
             yield beside
-            for file in sorted(beside.rglob("*")):
-                fsync_path(file)
-            fsync_path(beside)
-            if path.exists():
-                shutil.rmtree(path)
-            beside.replace(path)
-            fsync_path(path.parent)
         finally:
             shutil.rmtree(beside, ignore_errors=True)
+
+
+def settle_folder(folder: Path, path: Path) -> None:
+    """Give a finished folder its name, in place of what was there; its files are on the disk first."""
+    for file in sorted(folder.rglob("*")):
+        fsync_path(file)
+    fsync_path(folder)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.exists():
+        shutil.rmtree(path)
+    folder.replace(path)
+    fsync_path(path.parent)
+
+
+@contextlib.contextmanager
+def whole_folder(path: Path) -> Iterator[Path]:
+    """Yield a folder beside `path`; on success it becomes `path`, on failure it vanishes."""
+    with begun_folder(path) as folder:
+        yield folder
+        settle_folder(folder, path)

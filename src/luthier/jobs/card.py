@@ -5,6 +5,7 @@ from pathlib import Path
 
 from luthier.core.artifacts import Base, Report, Trained
 from luthier.evaluate.table import table_rows
+from luthier.export.spec import form_of
 from luthier.recipe import Plan
 
 USE_MERGED = """```python
@@ -77,8 +78,9 @@ def _measured(report: Report | None) -> Iterator[str]:
 
 def _use(plan: Plan) -> Iterator[str]:
     yield "\n## How to use it\n"
-    if "merged" in plan.export:
+    names = {form_of(one).name for one in plan.export}
+    if "merged" in names:
         yield USE_MERGED
-    if "adapter" in plan.export:
+    if "adapter" in names:
         yield USE_ADAPTER
     yield "\nOr talk to it with `luthier chat RUN`, where RUN is the run folder."

@@ -12,7 +12,9 @@ from luthier.core.files import write_atomic
 from luthier.core.runfolder import RunFolder
 from luthier.evaluate.spec import EvaluateSpec
 from luthier.evaluate.user import check_user_metrics, sources_of
+from luthier.export.spec import form_of
 from luthier.jobs.card import model_card
+from luthier.jobs.export.forms import check_packages
 from luthier.jobs.listen import Listener, listening
 from luthier.jobs.manifest import Manifest
 from luthier.jobs.plan import plan_yaml
@@ -57,6 +59,7 @@ def run_recipe(
         plan, base = prepare(recipe, folder, doors, emit)
         desk = Desk(folder, plan, doors, emit)
 
+        check_packages(plan.export)
         prepared = _data(desk, base)
         _check_held_out(plan, prepared)
         trained = _train(desk, prepared)
@@ -196,11 +199,11 @@ def _card(desk: Desk, trained: Trained, report: Report | None) -> str:
 
 
 def _export(desk: Desk, trained: Trained, card: str) -> Exports:
-    names = desk.plan.export
+    forms = desk.plan.export
     return stage(
         desk.folder.room("export").absolute(),
         Exports,
-        lambda out: desk.rooms.export(names, trained, out, desk.emit, card=card),
-        inputs=[list(names), trained.inputs_sha256, card],
+        lambda out: desk.rooms.export(forms, trained, out, desk.emit, card=card),
+        inputs=[[form_of(one).model_dump(mode="json") for one in forms], trained.inputs_sha256, card],
         emit=desk.emit,
     )

@@ -9,7 +9,7 @@ from luthier.core.artifacts import Base, Exports, Prepared, Report, Trained
 from luthier.core.events import Emit
 from luthier.data.spec import DataSpec
 from luthier.evaluate.spec import EvaluateSpec
-from luthier.export.spec import ExportName
+from luthier.export.spec import ExportName, Form
 from luthier.recipe import Recipe
 from luthier.train.spec import TrainSpec
 
@@ -53,7 +53,7 @@ class ExportDoor(Protocol):
     """Opens the export room."""
 
     def __call__(
-        self, spec: tuple[ExportName, ...], given: Trained, out: Path, emit: Emit, *, card: str = ""
+        self, spec: tuple[ExportName | Form, ...], given: Trained, out: Path, emit: Emit, *, card: str = ""
     ) -> Exports:
         """Write deployable folders."""
 
@@ -74,7 +74,7 @@ def real_rooms() -> Rooms:
     """Return the real rooms; this loads torch and takes seconds."""
     from luthier.data.room import run as data
     from luthier.evaluate.room import run as evaluate
-    from luthier.export.room import run as export
+    from luthier.jobs.export.export import run as export
     from luthier.jobs.facts import gather
     from luthier.model.base import resolve_base
     from luthier.train.room import run as train

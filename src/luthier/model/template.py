@@ -107,6 +107,15 @@ class Template:
         """Return the ids of a conversation that the assistant is to continue."""
         return self._ids(self._prompt(messages, tools)[0])
 
+    def worded(self, example: Example) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+        """Return a request for the example's answer as any engine's template takes it: messages and tools."""
+        messages = example.messages[: _last_trained(example.messages)]
+        return self._wording.messages(messages, example.tools), self._wording.tools(example.tools) or []
+
+    def rendered(self, example: Example) -> str:
+        """Return the text of a request for the example's answer."""
+        return self._render(example.messages[: _last_trained(example.messages)], example.tools)
+
     def text(self, ids: Iterable[int]) -> str:
         """Return the text of generated ids, without special tokens and, for models that think aloud, the thinking."""
         text = self.tokenizer.decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False)
@@ -127,6 +136,16 @@ class Template:
         if self._end_of_turn:
             ids.add(self.tokenizer.convert_tokens_to_ids(self._end_of_turn))
         return frozenset(ids)
+
+    @property
+    def leading_ids(self) -> tuple[int, ...]:
+        """The ids, most often a BOS, that the tokenizer puts before a text by itself; prompts are made without them."""
+        return tuple(self._bos_ids)
+
+    @property
+    def end_of_turn_id(self) -> int:
+        """The id that ends a trained answer."""
+        return self.tokenizer.convert_tokens_to_ids(self._end_of_turn) if self._end_of_turn else self.eos_id
 
     @functools.cached_property
     def sha256(self) -> str:

@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from luthier.core.errors import RecipeError
 from luthier.core.yaml import Document, Where, parse_yaml, read_yaml, write_yaml
+from luthier.export.spec import form_of
 from luthier.recipe import Plan, Recipe
 from luthier.recipe_io.explain import Problem, dotted, explain, known_path, located
 from luthier.recipe_io.paths import absolute_paths
@@ -142,7 +143,7 @@ def _contradictions(recipe: Recipe) -> list[Problem]:
         TWO_LENGTHS: train.epochs is not None and train.steps is not None,
         NOTHING_TO_WATCH: train.early_stopping is not None and not has_validation,
         NOTHING_TO_MEASURE: recipe.evaluate is not None and not has_test,
-        NO_ADAPTER: "adapter" in recipe.export and train.adapter.name == "full",
+        NO_ADAPTER: any(form_of(one).name == "adapter" for one in recipe.export) and train.adapter.name == "full",
     }
     return [problem for problem, is_wrong in wrong.items() if is_wrong]
 

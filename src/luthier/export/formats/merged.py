@@ -1,15 +1,16 @@
-"""`merged`: one plain model in safetensors with the tuned weights added in, proven to say the same."""
+"""`merged`: one plain model in safetensors with the tuned weights added in."""
 
+import json
+import os
 import shutil
 from pathlib import Path
 
 from transformers import PreTrainedModel
 
-from luthier.core.artifacts import Exported, Trained
-from luthier.core.files import whole_folder
-from luthier.export.formats.manifest import seal
-from luthier.export.formats.proof import compare, prompts_of, what_it_says
+from luthier.core.files import write_atomic
+from luthier.export.spec import Form
 from luthier.model.adapter import load_tuned, merge
+from luthier.model.checks import read_json
 from luthier.model.load import load_model, load_tokenizer, quiet
 from luthier.model.template import Template
 
@@ -23,28 +24,48 @@ TOKENIZER_FILES = (
     "chat_template*",
     "generation_config.json",
 )
+SETTINGS_FILE = "generation_config.json"
+TEMPLATE_FILE = "chat_template.jinja"
 
 
-def export(given: Trained, out: Path, *, card: str) -> Exported:
-    """Merge in full precision, write, load what was written, and compare its answers with the unmerged model's."""
-    base = given.prepared.base.folder
-    template, prompts = Template(load_tokenizer(base)), prompts_of(given)
-    tuned = load_tuned(base, given.weights)
-    before = what_it_says(tuned, template, prompts)
-    with whole_folder(out) as folder:
-        write_model(merge(tuned), folder, tokenizer_from=base)
-        del tuned
-        again = Template(load_tokenizer(folder))
-        proof = compare(before, what_it_says(load_model(folder), again, prompts), name="merged")
-        (folder / "README.md").write_text(card, encoding="utf-8")
-        return seal(folder, given, name="merged", proof=proof, at=out)
+def write_merged(base: Path, weights: Path | None, folder: Path) -> None:
+    """Write the base with its tuned weights, added in full precision, as one model; all other forms come from it."""
+    model = load_model(base) if weights is None else merge(load_tuned(base, weights))
+    write_model(model, folder, tokenizer_from=base)
 
 
 def write_model(model: PreTrainedModel, folder: Path, *, tokenizer_from: Path) -> None:
-    """Write weights and config, and the base model's tokenizer files unchanged."""
+    """Write weights and config, and the base model's tokenizer files unchanged; the settings name every end.
+
+    A base without a chat template gets the plain one that it was trained with here, so that every engine has it.
+    """
     with quiet():
         model.save_pretrained(str(folder))
     for pattern in TOKENIZER_FILES:
         for path in sorted(tokenizer_from.glob(pattern)):
             if path.is_file():
                 shutil.copyfile(path, folder / path.name)
+    template = Template(load_tokenizer(tokenizer_from))
+    _name_all_ends(folder / SETTINGS_FILE, sorted(template.stop_ids))
+    if not template.has_chat:
+        (folder / TEMPLATE_FILE).write_text(str(template.source), encoding="utf-8")
+
+
+def _name_all_ends(path: Path, ends: list[int]) -> None:
+    """Let the settings name every token that ends an answer: many name the end of the text, and not that of a turn."""
+    settings = read_json(path)
+    if settings.get("eos_token_id") != (ends if len(ends) > 1 else ends[0]):
+        settings["eos_token_id"] = ends if len(ends) > 1 else ends[0]
+        write_atomic(path, json.dumps(settings, indent=2) + "\n")
+
+
+def build(form: Form, merged: Path, out: Path) -> None:
+    """Take over the merged model's files; they are never changed, so links do."""
+    shutil.copytree(merged, out, copy_function=_link, dirs_exist_ok=True)
+
+
+def _link(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from luthier.advise.estimate.work import Shape, Work
 from luthier.core.artifacts import Prepared
+from luthier.export.spec import form_of
 from luthier.recipe import Plan
 
 if TYPE_CHECKING:
@@ -76,7 +77,7 @@ def count(plan: Plan, prepared: Prepared, *, fast: bool, share: bool) -> Counted
         kept_checkpoints=min(saved, plan.train.keep_checkpoints),
         snapshots=snapshots,
         kept_snapshots=min(snapshots, plan.train.snapshots),
-        exports=plan.export,
+        exports=tuple(form_of(one).title for one in plan.export),
         data_bytes=_bytes(prepared.folder),
         trainings=plan.seeds,
         **_questions(plan, prepared, train),
