@@ -31,7 +31,7 @@ def random_labels(folder: Path) -> list[Row]:
     """The same phrases, each with a label drawn at random: nothing can be learnt."""
     draw = random.Random(SEED)
     labels = ("negative", "neutral", "positive")
-    return [{"text": row["text"], "label": draw.choice(labels)} for row in tones(folder)[:800]]
+    return [{"text": row["text"], "label": draw.choice(labels)} for row in tones(folder)[:500]]
 
 
 def questions(folder: Path) -> list[Row]:
@@ -44,7 +44,7 @@ def questions(folder: Path) -> list[Row]:
         coarse = label.partition(":")[0]
         if coarse in names and question.strip():
             found[question.strip()] = names[coarse]
-    return _drawn([{"text": question, "label": label} for question, label in found.items()], 1000)
+    return _drawn([{"text": question, "label": label} for question, label in found.items()], 500)
 
 
 def spam(folder: Path) -> list[Row]:
@@ -66,7 +66,7 @@ def summaries(folder: Path) -> list[Row]:
         for one in articles.values()
         if one.get("description") and one.get("extract")
     ]
-    return _drawn(rows, 800)
+    return _drawn(rows, 400)
 
 
 def translations(folder: Path) -> list[Row]:
@@ -81,13 +81,13 @@ def translations(folder: Path) -> list[Row]:
         for key, text in english.items()
         if key in german
     ]
-    return _drawn(rows, 800)
+    return _drawn(rows, 400)
 
 
 def code(folder: Path) -> list[Row]:
     """What a function of Python's library does, and its source (PSF licence)."""
     rows = [row for path in sorted(Path(inspect.__file__).parent.glob("*.py")) for row in _functions(path)]
-    return _drawn(rows, 500)
+    return _drawn(rows, 300)
 
 
 def chat(folder: Path) -> list[Row]:
@@ -100,17 +100,17 @@ def chat(folder: Path) -> list[Row]:
                 for talk in yaml.safe_load(archive.read(name))["conversations"]:
                     if len(talk) >= 2 and all(isinstance(turn, str) for turn in talk[:2]):
                         found[talk[0].strip()] = talk[1].strip()
-    return _drawn([{"prompt": asked, "completion": said} for asked, said in found.items()], 800)
+    return _drawn([{"prompt": asked, "completion": said} for asked, said in found.items()], 400)
 
 
 SETS: dict[str, Callable[[Path], list[Row]]] = {
     "tones": tones,
     "spam": spam,
-    "questions": questions,
     "random-labels": random_labels,
-    "chat": chat,
-    "summaries": summaries,
+    "questions": questions,
     "translations": translations,
+    "summaries": summaries,
+    "chat": chat,
     "code": code,
 }
 

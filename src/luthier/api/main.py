@@ -17,6 +17,7 @@ from luthier.api.app import make_app
 from luthier.core.errors import ResourceError
 from luthier.jobs.service.home import PRIVATE_FOLDER
 from luthier.jobs.service.service import open_service
+from luthier.jobs.service.settings import ServiceSettings
 
 GRACE_S = 10
 """How long answers under way may take once the server is told to stop."""
@@ -37,11 +38,11 @@ class Address:
     key: Path | None = None
 
 
-def serve(home: Path, address: Address, told: Callable[[str], None]) -> None:
+def serve(home: Path, address: Address, told: Callable[[str], None], settings: ServiceSettings | None = None) -> None:
     """Serve until told to stop; `told` hears the address once the server listens."""
     logging.basicConfig(format="%(message)s")
     logging.getLogger("luthier").setLevel(logging.INFO)
-    service = open_service(home)
+    service = open_service(home, settings)
     # Large uploads wait beside where they will lie, not in a folder that may be memory.
     waiting = service.home.path / "tmp"
     waiting.mkdir(mode=PRIVATE_FOLDER, exist_ok=True)

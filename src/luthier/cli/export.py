@@ -27,7 +27,7 @@ To = Annotated[
 
 def export(  # noqa: PLR0913 (each is an option)
     to: To,
-    run: Annotated[str | None, typer.Argument(metavar="[RUN]", help="A run's name or folder.")] = None,
+    run: Annotated[str | None, typer.Argument(metavar="RUN", help="A run's name or folder.")] = None,
     base: Annotated[
         str | None, typer.Option("--base", metavar="MODEL", help="Instead of a run: a base model's name or folder.")
     ] = None,

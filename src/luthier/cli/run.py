@@ -5,10 +5,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from luthier.cli.options import Json, RecipeFile, RunName, Set
+from luthier.cli.options import Json, RecipeFile, Set
 from luthier.cli.tell import put, put_json, put_table, say
 
 if TYPE_CHECKING:
+    from luthier.cli.progress import Progress
     from luthier.core.artifacts import Report
     from luthier.jobs.pipeline import RunResult
     from luthier.recipe import Recipe
@@ -75,23 +76,47 @@ def _asked(recipe: Path, overrides: tuple[str, ...], apply: str | None, only: st
     return applied.recipe
 
 
-def evaluate(run: RunName, set_: Set = None, json: Json = False) -> None:
-    """Measure a tuned model against the untuned one.
+def evaluate(
+    run: Annotated[str, typer.Argument(metavar="RUN", help="A run's name or folder, or an export's folder.")],
+    set_: Set = None,
+    of: Annotated[str | None, typer.Option("--run", metavar="RUN", help="Of an export: the run it comes from.")] = None,
+    adapter: Annotated[
+        str | None, typer.Option("--adapter", metavar="NAME", help="Of an export with several adapters: which one.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Measure a tuned model against the untuned one, or an export against the tuned model.
 
     What was measured before is measured again only where `--set evaluate.…` changes it.
     """
     from luthier.cli.progress import Progress
-    from luthier.core.runfolder import find_run
-    from luthier.core.settings import runs_dir
-    from luthier.jobs.pipeline import evaluate_run
 
-    folder = find_run(run, runs_dir())
     with Progress() as progress:
-        report = evaluate_run(folder, overrides=tuple(set_ or ()), listeners=(progress,))
+        report = _measured(run, tuple(set_ or ()), of=of, adapter=adapter, progress=progress)
     if json:
         put_json(report.model_dump(mode="json"))
     else:
         put_report(report)
+
+
+def _measured(
+    name: str, overrides: tuple[str, ...], *, of: str | None, adapter: str | None, progress: "Progress"
+) -> "Report":
+    from luthier.core.errors import RecipeError
+    from luthier.core.runfolder import find_run
+    from luthier.core.settings import runs_dir
+    from luthier.export.manifest import is_export
+    from luthier.jobs.export.report import evaluate_export
+    from luthier.jobs.pipeline import evaluate_run
+
+    if is_export(Path(name)):
+        if overrides:
+            hint = "set it for its run: `luthier evaluate RUN --set …`"
+            raise RecipeError("an export is measured as its run was", where={"--set": overrides[0]}, hint=hint)
+        return evaluate_export(Path(name), progress, run=of, adapter=adapter)
+    if of is not None or adapter is not None:
+        raise RecipeError("`--run` and `--adapter` go with an export", hint="name an export's folder")
+    return evaluate_run(find_run(name, runs_dir()), overrides=overrides, listeners=(progress,))
 
 
 def _result_json(result: "RunResult") -> dict[str, Any]:
@@ -104,7 +129,8 @@ def _put_result(result: "RunResult", folder: Path) -> None:
     if result.report is not None:
         put_report(result.report)
     for exported in result.exports.exported if result.exports else ():
-        put(f"{exported.format} model: {exported.folder} ({exported.bytes / 1e6:,.0f} MB)")
+        results = ", ".join(dict.fromkeys(one.result for one in exported.certificates.values()))
+        put(f"{exported.format} model: {exported.folder} ({exported.bytes / 1e6:,.0f} MB, certificate: {results})")
     put(f"chat with it: luthier chat {folder}")
 
 

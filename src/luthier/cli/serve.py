@@ -4,13 +4,16 @@ import importlib
 import importlib.util
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from luthier.cli.options import Home
 from luthier.cli.tell import put, say
 from luthier.core.errors import RecipeError
+
+if TYPE_CHECKING:
+    from luthier.jobs.service.settings import ServiceSettings
 
 NEEDED = ("fastapi", "uvicorn", "python_multipart", "prometheus_client", "llguidance")
 DOOR = "luthier.api.main"
@@ -21,6 +24,16 @@ def serve(  # noqa: PLR0913 (a command's options)
     host: Annotated[str, typer.Option("--host", metavar="ADDRESS", help="The address to listen at.")] = "127.0.0.1",
     port: Annotated[int, typer.Option("--port", min=0, max=65535, help="The port; 0 takes a free one.")] = 8765,
     home: Home = None,
+    model: Annotated[
+        list[str] | None,
+        typer.Option("--model", metavar="NAME=FOLDER", help="An export to offer, beside what service.yaml names."),
+    ] = None,
+    engine: Annotated[
+        str | None,
+        typer.Option(
+            "--engine", metavar="NAME", help="The engine that must run the models: transformers, onnx, llama.cpp."
+        ),
+    ] = None,
     allow_host: Annotated[
         list[str] | None, typer.Option("--allow-host", metavar="NAME", help="Another name clients may ask for.")
     ] = None,
@@ -49,9 +62,10 @@ def serve(  # noqa: PLR0913 (a command's options)
         # At once, also into a file: whoever starts the server for a program waits for it.
         sys.stdout.flush()
         say("this key is shown once; `luthier keys create` makes others")
+    settings = settings_of(where, model or [], engine)
     door = importlib.import_module(DOOR)
     address = door.Address(host, port, tuple(allow_host or ()), tuple(allow_origin or ()), tls_cert, tls_key)
-    door.serve(where, address, lambda text: say(f"serving at {text}, home {where}; Ctrl-C stops"))
+    door.serve(where, address, lambda text: say(f"serving at {text}, home {where}; Ctrl-C stops"), settings)
     say("stopped; jobs under way go on at the next start")
 
 
@@ -60,6 +74,14 @@ def home_of(home: Path | None) -> Path:
     from luthier.core.settings import home_dir
 
     return (home or home_dir()).expanduser().absolute()
+
+
+def settings_of(home: Path, models: list[str], engine: str | None) -> "ServiceSettings":
+    """Return the home's settings with what the command line adds."""
+    from luthier.jobs.service.home import open_home
+    from luthier.jobs.service.settings import read_settings, with_models
+
+    return with_models(read_settings(open_home(home).settings), models, engine)
 
 
 def check_installed() -> None:

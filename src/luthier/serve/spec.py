@@ -1,5 +1,7 @@
 """What can be said about serving."""
 
+from typing import Literal
+
 from pydantic import Field
 
 from luthier.core.spec import Spec
@@ -20,5 +22,7 @@ class ServeSpec(Spec):
     """Memory for keys and values of prompts seen before, so that a repeated system prompt is computed once."""
     prefill_tokens: int = Field(128, ge=16)
     """Prompt tokens computed at once, so that a long prompt does not hold up the answers under way."""
+    engine: Literal["transformers", "onnx", "llama.cpp"] | None = None
+    """The engine that must run the models; null takes for each the one that reads its files."""
     threads: int | None = Field(None, ge=1)
     """CPU threads of the engine; null takes one per physical core."""

@@ -45,11 +45,10 @@ def open_export(
     folder: Path,
     spec: ServeSpec | None = None,
     *,
-    engine: EngineName | None = None,
     render: "Callable[[Page], str] | None" = None,
     emit: Emit = lambda event: None,
 ) -> Opened:
-    """Check an export's files and load it, in its own engine or in a named one."""
+    """Check an export's files and load it, in its own engine or in the one that the spec names."""
     from luthier.model.base import resolve_base
     from luthier.model.checks import read_json
     from luthier.model.load import load_tokenizer
@@ -62,7 +61,8 @@ def open_export(
     if form.target != "cpu" and not has_target(form.target):
         why = f"it was built for {form.target}, and ONNX Runtime finds none"
         raise ModelError("this export does not run on this machine", where={"export": folder}, why=why)
-    name = engine or engine_for(form)
+    spec = spec or ServeSpec()
+    name = spec.engine or engine_for(form)
     model, own = model_folder(form, folder), None
     if form.name == "adapter":
         # The recipe's own word for the base, which may be a folder of this machine.
@@ -73,5 +73,5 @@ def open_export(
             raise ModelError("this adapter is for another base", where={"export": folder}, why=why)
         model, own = base.folder, folder
     emit(Event(room="serve", kind="progress", message=f"loading it in {name}"))
-    loaded = open_engine(name, model, spec or ServeSpec())
+    loaded = open_engine(name, model, spec)
     return Opened(folder, manifest, loaded, name, Template(load_tokenizer(model), render), own)

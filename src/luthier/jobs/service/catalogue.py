@@ -7,11 +7,13 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from luthier.core.errors import CheckpointError
+from luthier.export.manifest import read_manifest
 from luthier.jobs.service.database import Database, as_record
 from luthier.jobs.service.home import Home
 from luthier.jobs.service.records import JobRecord, ModelRecord
 from luthier.jobs.service.refusal import Refusal, no_model
-from luthier.jobs.service.settings import ServiceSettings
+from luthier.jobs.service.settings import Remote, ServiceSettings
 
 UNFIT = re.compile(r"[^A-Za-z0-9._-]+")
 SHORT = 8
@@ -26,10 +28,22 @@ class Served:
     """The base's or the tuned model's own name."""
     base: str
     """The base's name on offer."""
-    base_model: str
-    """What a recipe calls the base."""
+    base_model: "str | Remote"
+    """What a recipe calls the base; an export's folder; a model on another server."""
     adapter: Path | None
     """The folder of the adapter's weights; None for the base itself."""
+
+
+def adapter_file(folder: Path, name: str) -> Path:
+    """Return the file of an export's adapter; Refusal where the export has none of this name."""
+    try:
+        known = read_manifest(folder).adapters
+    except CheckpointError as error:
+        raise Refusal(f"The model cannot be loaded: {error.what}", status=503, kind="server_error") from error
+    if name not in known:
+        what = f"The export has no adapter '{name}'; it has {', '.join(known) or 'none'}."
+        raise Refusal(what, status=503, kind="server_error", code="model_not_ready")
+    return folder / known[name]
 
 
 class Catalogue:
@@ -42,12 +56,12 @@ class Catalogue:
 
     def list(self, owner: str) -> list[ModelRecord]:
         """Return the bases on offer and a project's own models."""
-        bases = [self._base(name) for name in self.settings.bases]
+        bases = [self._base(name) for name in self.settings.offered]
         return [*bases, *(self._record(row) for row in self.database.query("models", owner=owner))]
 
     def get(self, name: str, owner: str) -> ModelRecord:
         """Return a base, or a model that this project may use."""
-        if name in self.settings.bases:
+        if name in self.settings.offered:
             return self._base(name)
         row = self.database.one("model", id=name, owner=owner)
         if row is None:
@@ -60,10 +74,13 @@ class Catalogue:
         name = deployed["model"] if deployed else name
         name = self.settings.aliases.get(name, name)
         model = self.get(name, owner)
-        base_model = self.settings.bases.get(model.base)
+        base_model = self.settings.offered.get(model.base)
         if base_model is None:
             what = f"The model '{name}' needs the base '{model.base}', which is not offered any more"
             raise Refusal(what, status=404, code="model_not_found", param="model")
+        if name in self.settings.exports:
+            folder, _, adapter = self.settings.exports[name].partition("#")
+            return Served(name, name, folder, adapter_file(Path(folder), adapter) if adapter else None)
         return Served(name, model.base, base_model, Path(model.adapter) if model.adapter else None)
 
     def tunable(self, name: str) -> str:
@@ -72,6 +89,9 @@ class Catalogue:
         if base in self.settings.bases:
             return base
         offered = ", ".join(f"'{known}'" for known in [*self.settings.bases, *self.settings.aliases])
+        if base in self.settings.offered:
+            what = f"Model {name} is not available for fine-tuning: it is an export or another server's model."
+            raise Refusal(f"{what} Start from {offered}.", code="model_not_available", param="model")
         if name.startswith("ft:"):
             what = f"Model {name} is not available for fine-tuning: a tuned model is not tuned further here."
             raise Refusal(f"{what} Start from {offered}.", code="model_not_available", param="model")
@@ -93,7 +113,7 @@ class Catalogue:
 
     def delete(self, name: str, owner: str) -> None:
         """Remove a tuned model or a checkpoint, and its weights."""
-        if name in self.settings.bases or name in self.settings.aliases:
+        if name in self.settings.offered or name in self.settings.aliases:
             what = f"The model '{name}' is a base; only tuned models can be deleted."
             raise Refusal(what, status=403, param="model")
         with self.database.transaction():

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import hashlib
+import os
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -14,8 +15,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from luthier import __version__
 from luthier.core.errors import DataError, LuthierError
 from luthier.examples.example import Example, Message, Segment
+from luthier.export.manifest import is_export
+from luthier.jobs.export.opened import open_export
 from luthier.jobs.service.measures import Measures
 from luthier.jobs.service.refusal import Refusal
+from luthier.jobs.service.settings import Remote
 from luthier.jobs.service.talk import refusal_of
 from luthier.model.render import Renderer
 from luthier.serve.request import Ask, Engine, EngineStats, Piece, QueueFullError, Sampling, Ticket
@@ -39,7 +43,7 @@ Result = TypeVar("Result")
 class Loaded:
     """A base model in memory."""
 
-    base_model: str
+    base_model: "str | Remote"
     engine: Engine
     template: "Template"
     context: int
@@ -48,21 +52,36 @@ class Loaded:
     """Changes with the weights and with this program: equal seeds give equal answers while it stays."""
 
 
-Open = Callable[[str, ServeSpec, Renderer], Loaded]
+Open = Callable[["str | Remote", ServeSpec, Renderer], Loaded]
 
 
-def open_base(base_model: str, spec: ServeSpec, render: Renderer) -> Loaded:
-    """Load a base with its engine; raise ModelError where it cannot be had."""
+def open_base(base_model: "str | Remote", spec: ServeSpec, render: Renderer) -> Loaded:
+    """Load a base or an export with its engine, or reach another server's; raise ModelError where it cannot be had."""
     from luthier.model.base import resolve_base
     from luthier.model.load import load_tokenizer
     from luthier.model.template import Template
-    from luthier.serve.engines.transformers import TransformersEngine
+    from luthier.serve.engines.open import open_engine
 
+    if isinstance(base_model, Remote):
+        from luthier.serve.engines.open import open_remote
+
+        base = resolve_base(base_model.tokenizer, lambda event: None)
+        key = os.environ.get(base_model.key_env) if base_model.key_env else None
+        template = Template(load_tokenizer(base.folder), render)
+        engine = open_remote(base_model.url, base_model.model, base.folder, spec, key)
+        return _loaded(base_model, engine, template, f"{base_model.url} {base_model.model}")
+    if is_export(Path(base_model)):
+        opened = open_export(Path(base_model), spec, render=render)
+        hashes = " ".join(opened.manifest.files.values())
+        return _loaded(base_model, opened.engine, opened.template, hashes)
     base = resolve_base(base_model, lambda event: None)
-    template = Template(load_tokenizer(base.folder), render)
-    digest = hashlib.sha256(f"{base.weights_sha256} {template.sha256} {__version__}".encode()).hexdigest()
-    engine = TransformersEngine(base.folder, spec)
-    return Loaded(base_model, engine, template, engine.context, f"fp_{digest[:10]}")
+    engine = open_engine(spec.engine or "transformers", base.folder, spec)
+    return _loaded(base_model, engine, Template(load_tokenizer(base.folder), render), base.weights_sha256)
+
+
+def _loaded(base_model: "str | Remote", engine: Engine, template: "Template", weights: str) -> Loaded:
+    digest = hashlib.sha256(f"{weights} {template.sha256} {__version__}".encode()).hexdigest()
+    return Loaded(base_model, engine, template, int(engine.context), f"fp_{digest[:10]}")
 
 
 def _compute_alone() -> None:
@@ -126,7 +145,7 @@ class Inference:
                 loaded = self._join(served.base_model) or self._load(served.base_model)
         return Seat(self, served, loaded, owner)
 
-    def _join(self, base_model: str) -> Loaded | None:
+    def _join(self, base_model: "str | Remote") -> Loaded | None:
         """Take a place at the base in memory if it is this one."""
         with self._state:
             if self._loaded is None or self._loaded.base_model != base_model:
@@ -134,7 +153,7 @@ class Inference:
             self._users += 1
             return self._loaded
 
-    def _load(self, base_model: str) -> Loaded:
+    def _load(self, base_model: "str | Remote") -> Loaded:
         """Put a base into memory in place of an idle one, and take a place at it."""
         with self._state:
             if self._users:

@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -25,6 +26,14 @@ DEFAULT = """\
 # Base models on offer: the name clients use → the recipe's base_model (a folder, a .gguf file, a hub id).
 bases:
   smollm2-135m-instruct: smollm2-135m-instruct
+
+# Exported models on offer, each in its own engine; FOLDER#NAME is one of several adapters.
+# exports:
+#   tones: runs/demo/export/onnx-int4
+
+# Models of other servers that speak OpenAI's API.
+# remotes:
+#   big: {url: http://127.0.0.1:8000/v1, model: my-model, tokenizer: smollm2-135m-instruct, key_env: BIG_KEY}
 
 # Names that scripts already use → a name on offer. Replies name what really ran.
 # aliases:
@@ -51,11 +60,28 @@ lease_s: 30
 """
 
 
+class Remote(Spec):
+    """A model on another server that speaks OpenAI's API: vLLM, llama.cpp's, Ollama, another Luthier."""
+
+    url: Annotated[str, StringConstraints(pattern=r"^https?://")]
+    """Its address, `/v1` included."""
+    model: str
+    """The model's name there."""
+    tokenizer: str
+    """The base model whose tokenizer and template make the prompts: a folder, a name, a hub id."""
+    key_env: str | None = None
+    """The environment variable that holds its key."""
+
+
 class ServiceSettings(Spec):
     """What a service offers and how much it may take."""
 
     bases: dict[Name, str] = {"smollm2-135m-instruct": "smollm2-135m-instruct"}
     """Base models on offer: the name clients use, and the recipe's `base_model` behind it."""
+    exports: dict[Name, str] = {}
+    """Exported models on offer: the name clients use, and the folder; `FOLDER#NAME` is one of its several adapters."""
+    remotes: dict[Name, Remote] = {}
+    """Models of other servers on offer."""
     aliases: dict[Name, Name] = {}
     """Names that scripts already use, each for a name on offer; replies name what really ran."""
     organization: Name = "luthier"
@@ -68,6 +94,11 @@ class ServiceSettings(Spec):
     """How models are served."""
     train: TrainSpec = TrainSpec()
     """How jobs train; what a client asks for comes first."""
+
+    @property
+    def offered(self) -> dict[str, "str | Remote"]:
+        """Everything on offer that is no tuned model of this home, and what is behind it."""
+        return {**self.bases, **self.exports, **self.remotes}
 
 
 def write_default(path: Path) -> None:
@@ -89,13 +120,35 @@ def read_settings(path: Path) -> ServiceSettings:
     if wrong := _contradiction(settings):
         raise RecipeError(wrong, where={"file": path}, hint=HINT)
     bases = {name: _from(path.parent, base) for name, base in settings.bases.items()}
-    return settings.model_copy(update={"bases": bases})
+    exports = {name: _from(path.parent, export) for name, export in settings.exports.items()}
+    return settings.model_copy(update={"bases": bases, "exports": exports})
+
+
+def with_models(settings: ServiceSettings, models: Sequence[str], engine: str | None) -> ServiceSettings:
+    """Return the settings with exports given as `NAME=FOLDER`, and with an engine that must run the models."""
+    exports = dict(settings.exports)
+    for text in models:
+        name, _, folder = text.partition("=")
+        if not NAME.fullmatch(name) or not folder:
+            hint = "for example `--model tones=runs/demo/export/onnx-int4`"
+            raise RecipeError("this is no NAME=FOLDER", where={"--model": text}, hint=hint)
+        exports[name] = str(Path(folder).expanduser().absolute())
+    try:
+        serve = ServeSpec.model_validate({**settings.serve.model_dump(), "engine": engine or settings.serve.engine})
+    except ValidationError as error:
+        hint = "it is transformers, onnx or llama.cpp"
+        raise RecipeError(f"there is no engine `{engine}`", where={"option": "--engine"}, hint=hint) from error
+    made = settings.model_copy(update={"exports": exports, "serve": serve})
+    if wrong := _contradiction(made):
+        raise RecipeError(wrong, where={"option": "--model"}, hint="give it another name")
+    return made
 
 
 def _from(folder: Path, base: str) -> str:
     """Return a folder or file beside the settings by its whole path; other names mean the same anywhere."""
-    beside = folder / base
-    return str(beside.absolute()) if beside.exists() else base
+    place, mark, adapter = base.partition("#")
+    beside = folder / place
+    return f"{beside.absolute()}{mark}{adapter}" if beside.exists() else base
 
 
 def _explained(error: ValidationError, document: Document, path: Path) -> RecipeError:
@@ -119,10 +172,14 @@ def _names_beside(loc: tuple[int | str, ...]) -> list[str]:
 
 
 def _contradiction(settings: ServiceSettings) -> str | None:
+    kinds = (settings.bases, settings.exports, settings.remotes)
+    names = [name for kind in kinds for name in kind]
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        return f"two models on offer are called `{twice}`"
     for name, base in settings.aliases.items():
-        if base not in settings.bases:
+        if base not in names:
             return f"the alias `{name}` names `{base}`, which is not among `bases`"
-        if name in settings.bases:
+        if name in names:
             return f"`{name}` is both an alias and a base"
     if settings.train.adapter.name != "lora":
         return "`train.adapter` must be `lora`: tuned models are served as adapters beside one base"
