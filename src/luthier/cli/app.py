@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 from typer.exceptions import TyperException
 
-from luthier.cli import about, advise, chat, data, diagnose, estimate, export, judge, keys, run, runs, serve
+from luthier.cli import about, advise, bench, chat, data, diagnose, estimate, export, judge, keys, run, runs, serve
 from luthier.cli.tell import say
 
 USAGE_STATUS = 2
@@ -26,6 +26,7 @@ app.command("estimate")(estimate.estimate)
 app.command("run")(run.run)
 app.command("evaluate")(run.evaluate)
 app.command("export")(export.export)
+app.command("bench")(bench.bench)
 app.command("chat")(chat.chat)
 app.command("judge")(judge.judge)
 app.add_typer(runs.app, name="runs")

@@ -20,7 +20,7 @@ from luthier.export.spec import Form
 from luthier.jobs.export import export as flow
 from luthier.jobs.export.export import ExportFailedError, Terms, export_forms
 from luthier.jobs.export.opened import open_export
-from luthier.jobs.export.source import source_of_run
+from luthier.jobs.export.source import Most, source_of_run
 from luthier.model.adapter import load_tuned
 from luthier.model.adapters.full import FullSpec
 from luthier.model.adapters.lora import LoraSpec
@@ -167,7 +167,7 @@ def test_the_first_prompt_that_differs_is_shown(tmp_path: Path, monkeypatch: pyt
 def test_what_failed_is_exported_only_when_a_person_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     given = trained(tmp_path, "llama", LoraSpec(r=4))
     planted(given, tmp_path / "export", disturb_a_layer, monkeypatch)
-    source = source_of_run(given, None, lambda event: None, prompts=8)
+    source = source_of_run(given, None, lambda event: None, prompts=Most(8))
     terms = Terms(allow_failed=True)
     made = export_forms(source, [Form(name="merged")], tmp_path / "export", lambda event: None, terms=terms)
     manifest = read_manifest(made[0].folder)

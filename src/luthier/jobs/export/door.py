@@ -16,7 +16,7 @@ from luthier.jobs.export.adapters import export_with_adapters
 from luthier.jobs.export.auto import Tried, export_smallest
 from luthier.jobs.export.export import MAX_DROP, Terms, export_forms, refuse_failed
 from luthier.jobs.export.forms import check_packages
-from luthier.jobs.export.source import Source, source_of_folder, source_of_run
+from luthier.jobs.export.source import Most, Source, source_of_folder, source_of_run
 from luthier.jobs.pipeline import trained_of
 from luthier.jobs.prepare import saved_plan
 
@@ -95,7 +95,7 @@ def run_source(folder: RunFolder, emit: Emit, *, prompts: int) -> tuple[Source, 
     plan = saved_plan(folder)
     trained = trained_of(folder, resolve_base(plan.base_model, emit))
     template = plan.data.text_template
-    return source_of_run(trained, plan.evaluate, emit, prompts=prompts, text_template=template), trained
+    return source_of_run(trained, plan.evaluate, emit, prompts=Most(prompts), text_template=template), trained
 
 
 def _of_base(wanted: Wanted, name: str, emit: Emit) -> ExportResult:

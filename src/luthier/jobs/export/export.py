@@ -28,11 +28,11 @@ from luthier.jobs.export.forms import (
     why_not_here,
 )
 from luthier.jobs.export.said import Said, say
-from luthier.jobs.export.source import Source, source_of_run
+from luthier.jobs.export.source import Most, Source, source_of_run
 
 FAILED = "failed"
 """The folder of exports that did not pass."""
-PROMPTS_IN_A_RUN = 64
+IN_A_RUN = Most(32, tokens=2048)
 """Held-out prompts that certify the exports of a run; `luthier export` takes all."""
 MAX_DROP = 0.01
 VERSIONED = ("torch", "transformers", "peft", "onnxruntime-genai", "onnxruntime", "gguf", "xllamacpp")
@@ -57,7 +57,7 @@ class ExportFailedError(LuthierError):
 
 def run(asked: Sequence[ExportName | Form], given: Trained, out: Path, emit: Emit, *, card: str = "") -> Exports:
     """Write a run's model in each form asked for; raise ExportFailedError where one does not say the same."""
-    source = source_of_run(given, None, emit, prompts=PROMPTS_IN_A_RUN)
+    source = source_of_run(given, None, emit, prompts=IN_A_RUN)
     forms = tuple(form_of(one) for one in asked)
     made = export_forms(source, forms, out, emit, card=card)
     refuse_failed(made)

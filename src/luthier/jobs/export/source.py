@@ -22,8 +22,25 @@ SEED = 7
 """Draws the rows that are asked, where there are more than are wanted."""
 PROBE_TOKENS = 24
 """Longest answer to a general question, where there are no rows to learn it from."""
+FEWEST = 8
+"""Prompts that are asked however long the answers are."""
 CONTINUED_TOKENS = 16
 """Longest continuation of a text that has no question."""
+
+
+@dataclass(frozen=True)
+class Most:
+    """How many prompts a certificate asks at most."""
+
+    rows: int
+    tokens: int | None = None
+    """Of their answers together, were all as long as the longest; so many that a few prompts are asked in any case."""
+
+    def prompts(self, answer_tokens: int) -> int:
+        """Return the number of prompts."""
+        if self.tokens is None:
+            return self.rows
+        return max(min(self.rows, FEWEST), min(self.rows, self.tokens // answer_tokens))
 
 
 @dataclass(frozen=True)
@@ -73,9 +90,9 @@ class Source:
 
 
 def source_of_run(
-    trained: Trained, spec: EvaluateSpec | None, emit: Emit, *, prompts: int, text_template: str | None = None
+    trained: Trained, spec: EvaluateSpec | None, emit: Emit, *, prompts: Most, text_template: str | None = None
 ) -> Source:
-    """Return a run's tuned model with at most so many of its held-out prompts."""
+    """Return a run's tuned model with some of its held-out prompts."""
     from luthier.examples.store import Split
     from luthier.model.load import load_tokenizer
     from luthier.model.template import Template
@@ -128,16 +145,16 @@ def _to_be_answered(example: Example) -> Example:
     return example.model_copy(update={"messages": (*example.messages, Message(role="assistant", content=" "))})
 
 
-def _asked_of_rows(trained: Trained, spec: EvaluateSpec, template: "Template", emit: Emit, *, most: int) -> Asked:
+def _asked_of_rows(trained: Trained, spec: EvaluateSpec, template: "Template", emit: Emit, *, most: Most) -> Asked:
     from luthier.evaluate.exam import set_exam
 
     exam = set_exam(spec, trained.prepared, emit, seed=SEED)
     longest = _longest(trained, template)
     if not exam.asked:
-        rows = exam.rows[:most]
+        rows = exam.rows[: most.prompts(CONTINUED_TOKENS)]
         begun = [Question(row.ids[: row.prompt_tokens or max(1, len(row.ids) // 2)]) for row in rows]
         return Asked(begun, longest, CONTINUED_TOKENS, f"{len(begun)} held-out texts, continued")
-    exam = replace(exam, asked=exam.asked[:most])
+    exam = replace(exam, asked=exam.asked[: most.prompts(exam.max_new_tokens)])
     questions = [
         Question(ids, example if example.messages else None)
         for ids, example in zip(exam.prompts, exam.questions, strict=True)
