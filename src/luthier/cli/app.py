@@ -1,12 +1,30 @@
 """The commands of `luthier`, put together."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from typer.exceptions import TyperException
 
-from luthier.cli import about, advise, bench, chat, data, diagnose, estimate, export, judge, keys, run, runs, serve
+from luthier.cli import (
+    about,
+    advise,
+    bench,
+    chat,
+    data,
+    diagnose,
+    estimate,
+    export,
+    judge,
+    keys,
+    olive,
+    run,
+    runs,
+    serve,
+)
 from luthier.cli.tell import say
+
+if TYPE_CHECKING:
+    from typer import Context
 
 USAGE_STATUS = 2
 
@@ -26,6 +44,8 @@ app.command("estimate")(estimate.estimate)
 app.command("run")(run.run)
 app.command("evaluate")(run.evaluate)
 app.command("export")(export.export)
+app.command("auto-opt")(olive.auto_opt)
+app.command("generate-adapter")(olive.generate_adapter)
 app.command("bench")(bench.bench)
 app.command("chat")(chat.chat)
 app.command("judge")(judge.judge)
@@ -56,11 +76,24 @@ def work() -> object:
         return _misused(error)
 
 
+def _nearest(unknown: str | None, context: "Context | None") -> str | None:
+    """Return the option that an unknown one most resembles."""
+    if not unknown or context is None:
+        return None
+    from rapidfuzz import fuzz, process
+
+    known = [name for parameter in context.command.params for name in parameter.opts if name.startswith("--")]
+    found = process.extractOne(unknown, known, scorer=fuzz.ratio, score_cutoff=60)
+    return str(found[0]) if found else None
+
+
 def _misused(error: TyperException) -> int:
     context = getattr(error, "ctx", None)
     if error.format_message().startswith("Usage:"):
         say(error.format_message())
         return USAGE_STATUS
     say(f"error: {error.format_message()}")
-    say(f"hint: `{context.command_path if context else 'luthier'} --help` lists what there is")
+    near = _nearest(getattr(error, "option_name", None), context)
+    help_ = f"`{context.command_path if context else 'luthier'} --help` lists what there is"
+    say(f"hint: did you mean `{near}`? {help_}" if near else f"hint: {help_}")
     return USAGE_STATUS

@@ -79,7 +79,7 @@ def export(  # noqa: PLR0913 (each is an option)
     )
     with Progress() as progress:
         result = export_wanted(wanted, progress)
-    _put(result, as_json=json)
+    put_result(result, as_json=json)
     result.raise_failed()
 
 
@@ -90,7 +90,7 @@ def _forms(
     from typing import get_args
 
     from pydantic import ValidationError
-    from rapidfuzz import process
+    from rapidfuzz import fuzz, process
 
     from luthier.export.spec import Algorithm, ExportName, Form, Target
 
@@ -104,7 +104,7 @@ def _forms(
     for option, values in given.items():
         for value in values:
             if value not in known[option]:
-                nearest = process.extractOne(value, known[option])
+                nearest = process.extractOne(value, known[option], scorer=fuzz.ratio)
                 hint = f"did you mean `{nearest[0]}`? there are {', '.join(known[option])}"
                 raise RecipeError(f"`{value}` is not known", where={"option": option}, hint=hint)
     if "auto" in names:
@@ -129,7 +129,8 @@ def _options(name: str, **given: Any) -> dict[str, Any]:
     return {key: value for key, value in given.items() if value != usual[key]}
 
 
-def _put(result: "ExportResult", *, as_json: bool) -> None:
+def put_result(result: "ExportResult", *, as_json: bool) -> None:
+    """Write what was exported, and what its certificates say."""
     if as_json:
         put_json(result.model_dump(mode="json"))
         return

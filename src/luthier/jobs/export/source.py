@@ -135,9 +135,14 @@ def general(template: "Template") -> Asked:
 
     examples = [Example(messages=(Message(role="user", content=probe.question),)) for probe in QUESTIONS]
     examples.append(Example(messages=(Message(role="user", content=f"Put it shortly: {' '.join(TEXTS)}"),)))
-    questions = [Question(template.messages_ids(one.messages), _to_be_answered(one)) for one in examples]
+    whole = [Question(template.messages_ids(one.messages), _to_be_answered(one)) for one in examples]
+    questions = [question for question in whole if len(question.ids) + PROBE_TOKENS <= _room(template)]
+    if not questions:
+        why = f"even short questions do not fit into its {_room(template) + 1:,} tokens"
+        raise ModelError("the model's context is too small to be asked anything", why=why)
     what = "general questions, since it came without rows"
-    return Asked(questions, questions[-1], PROBE_TOKENS, what)
+    longest = max(questions, key=lambda question: len(question.ids))
+    return Asked(questions, longest, PROBE_TOKENS, what)
 
 
 def _to_be_answered(example: Example) -> Example:
