@@ -32,20 +32,20 @@ class Speaker:
             return ""
         # A few tokens stay in sight, since some tokenizers put spaces by what stands before.
         self._from, self._shown = self._shown, len(self.ids)
-        return self._certain(now[len(before) :])
+        return self.certain(now[len(before) :])
 
     def rest(self) -> str:
         """Return what was held back, at the answer's end."""
         if self.stopped:
             return ""
         before, now = self._text(self.ids[self._from : self._shown]), self._text(self.ids[self._from :])
-        text = self._certain(now[len(before) :])
+        text = self.certain(now[len(before) :])
         return text if self.stopped else text + self._held
 
     def _text(self, ids: Sequence[int]) -> str:
         return self.tokenizer.decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False)
 
-    def _certain(self, text: str) -> str:
+    def certain(self, text: str) -> str:
         """Hold back what may be the beginning of a stop text; cut off at one that is whole."""
         text = self._held + text
         ends = [place for stop in self.stop if (place := text.find(stop)) >= 0]
