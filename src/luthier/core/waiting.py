@@ -24,6 +24,12 @@ def settle_waiting() -> None:
         os.environ["GOMP_SPINCOUNT"] = SPINS
 
 
+def waits_asleep() -> bool:
+    """Say whether threads are to sleep while they wait, as was settled or as the environment says."""
+    few = os.environ.get("GOMP_SPINCOUNT", "").isdecimal() and int(os.environ["GOMP_SPINCOUNT"]) <= int(SPINS)
+    return few or os.environ.get("OMP_WAIT_POLICY", "").upper() == "PASSIVE"
+
+
 def _others_compute() -> bool:
     """Say whether others computed in the last minute, and still do."""
     wanted = BUSY * (os.cpu_count() or 1)

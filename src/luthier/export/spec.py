@@ -52,8 +52,20 @@ class Form(Spec):
         if self.block_size != 32:
             parts.append(f"b{self.block_size}")
         if self.wider:
-            parts.append("w" + ".".join(self.wider))
+            parts.append("w" + ".".join(_ranges(self.wider)))
         return "-".join(parts)
+
+
+def _ranges(parts: tuple[str, ...]) -> list[str]:
+    """Return parts with numbers in a row written as `first_last`."""
+    numbers = sorted({int(part) for part in parts if part.isdecimal()})
+    words: list[str] = []
+    for place, number in enumerate(numbers):
+        if place and numbers[place - 1] == number - 1:
+            words[-1] = f"{words[-1].partition('_')[0]}_{number}"
+        else:
+            words.append(str(number))
+    return words + [part for part in parts if not part.isdecimal()]
 
 
 def form_of(asked: "ExportName | Form") -> Form:

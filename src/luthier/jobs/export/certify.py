@@ -58,7 +58,7 @@ def certify(  # noqa: PLR0913 (what is compared, with what, and how)
 ) -> Certificate:
     """Ask the engine what the tuned model was asked, and compare; an engine that fails on the way has not passed.
 
-    `folder` is that of a model for transformers: its files are looked at, too.
+    `folder` is where the model's own files lie: those of the tokenizer are looked at, too.
     """
     started = time.perf_counter()
     draft = Certificate(

@@ -12,7 +12,7 @@ SETTINGS = "generation_config.json"
 
 
 def wrong_words(source: Source, folder: Path) -> list[str]:
-    """Return what is wrong with a folder for transformers, whoever loads it; nothing where all is as in training.
+    """Return what is wrong with a folder's tokenizer files, whoever loads them; nothing where all is as in training.
 
     Luthier's own engine reads the template for the ends of answers and adds no token to a prompt; other programs go by
     these files.

@@ -20,6 +20,7 @@ import onnxruntime_genai as genai
 import torch
 
 from luthier.core.errors import LuthierError, ModelError
+from luthier.core.waiting import waits_asleep
 from luthier.model.checks import read_json
 from luthier.model.device import physical_cores
 from luthier.model.load import load_tokenizer
@@ -75,8 +76,11 @@ class OnnxEngine:
         self._thread.start()
 
     def _load(self, folder: Path) -> tuple[Any, Any, Any]:
-        threads = self._spec.threads or physical_cores()
-        options = {"model": {"decoder": {"session_options": {"intra_op_num_threads": threads}}}}
+        session: dict[str, Any] = {"intra_op_num_threads": self._spec.threads or physical_cores()}
+        if waits_asleep():
+            # The runtime's threads spin as OpenMP's do; see there.
+            session["session.intra_op.allow_spinning"] = "0"
+        options = {"model": {"decoder": {"session_options": session}}}
         try:
             config = genai.Config(str(folder))
             config.overlay(json.dumps(options))
