@@ -54,3 +54,10 @@ def open_engine(name: EngineName, folder: Path, spec: "ServeSpec") -> Engine:
     from luthier.serve.engines.transformers import TransformersEngine
 
     return TransformersEngine(folder, spec)
+
+
+def open_remote(url: str, model: str, folder: Path, spec: "ServeSpec", key: str | None) -> Engine:
+    """Return an engine over a model of another server; `folder` holds its tokenizer and template."""
+    from luthier.serve.engines.remote import RemoteEngine
+
+    return RemoteEngine(url, model, folder, spec, key)
