@@ -1,7 +1,7 @@
 """Exports of the demo's model: certificates, speed, planted defects, eight adapters in one model. `exports.py [PART]…`.
 
-Needs `make demo` first. Parts: forms, speed, defects, adapters, auto (that one trains a run with 540 test rows first). What
-a part measured is kept in the cache; the page docs/proof/exports.md is written anew after each.
+Needs `make demo` first. Parts: forms, speed, defects, adapters, auto (that one trains a run with 540 test rows first).
+What a part measured is kept in the cache; the page docs/proof/exports.md is written anew after each.
 """
 
 import argparse
@@ -254,8 +254,8 @@ def page(state: dict[str, Any]) -> str:
     lines = [
         "# Exports: what they say, how large and how fast they are",
         "",
-        "The model of `make demo` (SmolLM2-135M-Instruct, LoRA r 16, tones of phrases). `python bench/exports.py` writes "
-        "this page, part by part.",
+        "The model of `make demo` (SmolLM2-135M-Instruct, LoRA r 16, tones of phrases). `python bench/exports.py` "
+        "writes this page, part by part.",
         "",
         f"Machine: {machine.cpu}, {machine.cores} cores, {platform.system()}.",
     ]
@@ -344,7 +344,7 @@ def adapters_lines(found: dict[str, Any]) -> list[str]:
         f"{max(switch):.1f}) beside the same prompt without one; loading one the first time "
         f"{statistics.median(found['load_ms']):.0f} ms, its first prompt included.",
         "",
-        f"Memory grew by {grown / 1e6:,.0f} MB for the eight, {share:+.1%} of the process beyond the adapters' own bytes.",
+        f"Memory grew by {grown / 1e6:,.0f} MB for the eight: {share:+.1%} of the process beyond their own bytes.",
     ]
 
 

@@ -43,7 +43,7 @@ def auto_opt(  # noqa: PLR0913 (each is an option)
         ),
     ] = True,
     log_level: LogLevel = 1,
-    trust_remote_code: RemoteCode = False,
+    remote_code: RemoteCode = False,
     json: Json = False,
 ) -> None:
     """Olive's auto-opt: one ONNX model of a base, with an adapter that it can switch on.
@@ -56,7 +56,7 @@ def auto_opt(  # noqa: PLR0913 (each is an option)
     if not use_ort_genai:
         say("written for ONNX Runtime GenAI all the same: there is no other form")
     asked = AutoOpt(model, output, adapter=adapter, device=device, provider=provider, precision=precision)
-    _export(translate(asked), log_level=log_level, trust_remote_code=trust_remote_code, as_json=json)
+    _export(translate(asked), log_level=log_level, remote_code=remote_code, as_json=json)
 
 
 def generate_adapter(  # noqa: PLR0913 (each is an option)
@@ -71,7 +71,7 @@ def generate_adapter(  # noqa: PLR0913 (each is an option)
     ],
     precision: Precision = "fp32",
     log_level: LogLevel = 1,
-    trust_remote_code: RemoteCode = False,
+    remote_code: RemoteCode = False,
     json: Json = False,
 ) -> None:
     """Olive's generate-adapter: one ONNX model and several adapters that it switches between.
@@ -81,10 +81,10 @@ def generate_adapter(  # noqa: PLR0913 (each is an option)
     from luthier.jobs.doors.olive import generate_adapter as translate
 
     wanted = translate(base, adapters, output, precision)
-    _export(wanted, log_level=log_level, trust_remote_code=trust_remote_code, as_json=json)
+    _export(wanted, log_level=log_level, remote_code=remote_code, as_json=json)
 
 
-def _export(wanted: "Wanted", *, log_level: int, trust_remote_code: bool, as_json: bool) -> None:
+def _export(wanted: "Wanted", *, log_level: int, remote_code: bool, as_json: bool) -> None:
     import contextlib
 
     from luthier.cli.export import put_result
@@ -92,7 +92,7 @@ def _export(wanted: "Wanted", *, log_level: int, trust_remote_code: bool, as_jso
     from luthier.jobs.doors.olive import REMOTE_CODE, as_command
     from luthier.jobs.export.door import export_wanted
 
-    if trust_remote_code:
+    if remote_code:
         say(f"--trust_remote_code: {REMOTE_CODE}")
     say(f"the same as: {as_command(wanted)}")
     with contextlib.ExitStack() as stack:

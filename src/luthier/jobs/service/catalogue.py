@@ -81,6 +81,8 @@ class Catalogue:
         if name in self.settings.exports:
             folder, _, adapter = self.settings.exports[name].partition("#")
             return Served(name, name, folder, adapter_file(Path(folder), adapter) if adapter else None)
+        if name in self.settings.remotes:
+            return Served(name, name, self.settings.remotes[name], None)
         return Served(name, model.base, base_model, Path(model.adapter) if model.adapter else None)
 
     def tunable(self, name: str) -> str:
