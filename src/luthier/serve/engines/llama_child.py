@@ -9,6 +9,7 @@ import contextlib
 import ctypes
 import json
 import os
+import re
 import secrets
 import shutil
 import signal
@@ -32,6 +33,10 @@ END_S = 10
 PR_SET_PDEATHSIG = 1
 BATCH = 512
 """Tokens that are computed together at most; a prompt to embed is read in one piece."""
+ERRORS = 1
+"""How much is logged: what goes wrong, nothing of what is asked."""
+TIME = re.compile(r"^[\d.]+ [A-Z] +")
+"""What stands before each line of its log."""
 FAILED = "llama.cpp does not start with this file"
 
 
@@ -126,9 +131,10 @@ class Child:
 
     def _reason(self) -> str:
         self._errors.seek(0)
-        lines = [line.strip() for line in self._errors.read().splitlines() if line.strip()]
+        lines = [TIME.sub("", line.strip()) for line in self._errors.read().splitlines() if line.strip()]
         told = [line for line in lines if "error" in line.lower() or "failed" in line.lower()]
-        return (told or lines or ["it ended without a word"])[-1][:300]
+        # The first one is the cause, the others say what it led to.
+        return (told or lines or ["it ended without a word"])[0][:300]
 
 
 def main() -> None:
@@ -196,8 +202,11 @@ def _by_library(asked: _Given, up: Up) -> None:
         given.flash_attn_type = xllamacpp.llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_DISABLED
     # What it would change, remember or show by itself.
     given.fit_params = given.ctx_shift = given.warmup = given.ui = given.endpoint_slots = False
-    given.cache_ram_mib = given.verbosity = 0
-    server = xllamacpp.Server(given)
+    given.cache_ram_mib, given.verbosity = 0, ERRORS
+    try:
+        server = xllamacpp.Server(given)
+    except RuntimeError as error:
+        sys.exit(f"error: {error}")
     host, _, port = server.listening_address.removeprefix("http://").rpartition(":")
     up(host, int(port))
     threading.Event().wait()
@@ -214,7 +223,7 @@ def _by_tool(tool: str, asked: _Given, up: Up) -> None:
     command += ["--ctx-size", str(asked.tokens), "--parallel", rows, "--kv-unified", "--threads", threads]
     command += ["--batch-size", str(BATCH), "--ubatch-size", str(BATCH)]
     command += ["--embeddings", "--pooling", "mean", "--no-context-shift", "--no-warmup", "--no-webui", "--no-slots"]
-    command += ["--jinja", "--cache-ram", "0", "--log-verbosity", "1", "--offline"]
+    command += ["--jinja", "--cache-ram", "0", "--log-verbosity", str(ERRORS), "--offline"]
     if asked.is_exact:
         command += ["--cache-type-k", "f32", "--cache-type-v", "f32", "--flash-attn", "off"]
     # The key goes by the environment: everybody can read another process's arguments.
