@@ -56,7 +56,7 @@ COMMENTS = {
     "train.adapter.r": "rank of the update; more can hold more",
     "train.epochs": "passes over the rows; or `steps`",
     "evaluate.baselines": "what the tuned model has to beat",
-    "export": "one model that any safetensors reader loads; or adapter",
+    "export": "one model that any safetensors reader loads; or adapter, onnx-int8, gguf-q8_0, …",
 }
 
 
