@@ -88,10 +88,9 @@ def build(form: Form, merged: Path, out: Path) -> None:
         else:
             _write(out / FILE, head, parts)
         # Our engine templates and counts tokens with the source's own files; the config says how many there may be.
-        for pattern in (*TOKENIZER_FILES, "config.json"):
-            for path in sorted(merged.glob(pattern)):
-                if path.is_file():
-                    shutil.copyfile(path, out / path.name)
+        patterns = (*TOKENIZER_FILES, "config.json")
+        for path in sorted(path for pattern in patterns for path in merged.glob(pattern) if path.is_file()):
+            shutil.copyfile(path, out / path.name)
     stops = [words.tokens[number] for name, number in words.ids.items() if name in ("eos", "eot", "eom")]
     write_atomic(out / MODELFILE, modelfile(FILE, stops))
 
