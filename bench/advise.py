@@ -80,12 +80,12 @@ def page(state: dict[str, Any]) -> str:
         "",
         f"Machine: {machine.cpu}, {machine.cores} cores, {platform.system()}.",
         "",
-        "| data | task | metric | ten minutes: verdict (used) | exhaustive: verdict (used) | agree |",
-        "|---|---|---|---|---|---|",
+        "| data | training rows | task | metric | ten minutes: verdict (used) | exhaustive: verdict (used) | agree |",
+        "|---|---|---|---|---|---|---|",
     ]
     for name, both in whole.items():
         short, full = both["advised"], both["exhaustive"]
-        cells = [name, full["task"], full["metric"], verdict(short), verdict(full)]
+        cells = [name, str(full["rows"]["train"]), full["task"], full["metric"], verdict(short), verdict(full)]
         lines.append(f"| {' | '.join(cells)} | {'yes' if short['choice'] == full['choice'] else '**no**'} |")
     for name, both in whole.items():
         lines += ["", f"## {name}", "", f"Exhaustive: {both['exhaustive']['verdict']}", ""]

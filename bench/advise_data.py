@@ -66,7 +66,7 @@ def summaries(folder: Path) -> list[Row]:
         for one in articles.values()
         if one.get("description") and one.get("extract")
     ]
-    return _drawn(rows, 400)
+    return _drawn(rows, 240)
 
 
 def translations(folder: Path) -> list[Row]:
@@ -81,13 +81,13 @@ def translations(folder: Path) -> list[Row]:
         for key, text in english.items()
         if key in german
     ]
-    return _drawn(rows, 400)
+    return _drawn(rows, 240)
 
 
 def code(folder: Path) -> list[Row]:
     """What a function of Python's library does, and its source (PSF licence)."""
     rows = [row for path in sorted(Path(inspect.__file__).parent.glob("*.py")) for row in _functions(path)]
-    return _drawn(rows, 300)
+    return _drawn(rows, 240)
 
 
 def chat(folder: Path) -> list[Row]:
@@ -100,7 +100,7 @@ def chat(folder: Path) -> list[Row]:
                 for talk in yaml.safe_load(archive.read(name))["conversations"]:
                     if len(talk) >= 2 and all(isinstance(turn, str) for turn in talk[:2]):
                         found[talk[0].strip()] = talk[1].strip()
-    return _drawn([{"prompt": asked, "completion": said} for asked, said in found.items()], 400)
+    return _drawn([{"prompt": asked, "completion": said} for asked, said in found.items()], 240)
 
 
 SETS: dict[str, Callable[[Path], list[Row]]] = {
