@@ -54,10 +54,7 @@ class Pilots:
         """Tune on as large fractions as time allows, and measure each."""
         whole = len(self._split)
         scale = self._scale()
-        for fraction in FRACTIONS if self.done else ():
-            rows = max(FEWEST, round(whole * fraction * scale))
-            if rows > whole or rows < STEP * self.done[-1].rows:
-                continue
+        for rows in self._wanted(scale) if self.done else ():
             name = f"tuned on {rows:,} rows"
             kept = self._is_kept(rows)
             if not kept and not self.budget.allows(name, self._expected(rows)):
@@ -79,17 +76,27 @@ class Pilots:
         self._tune(smallest)
         scale = 1.0
         affordable = self.budget.left * SHARE
+        # Only what would be tuned counts: a last size that time allows is worth more than seconds that are left.
         while scale > 1 / 64 and not self._all_kept(scale) and self._cost(scale) > affordable:
             scale /= 2
         return scale
 
     def _all_kept(self, scale: float) -> bool:
-        whole = len(self._split)
-        return all(self._is_kept(max(FEWEST, round(whole * fraction * scale))) for fraction in FRACTIONS)
+        return all(self._is_kept(rows) for rows in self._wanted(scale))
 
     def _cost(self, scale: float) -> float:
-        whole = len(self._split)
-        return sum(self._expected(max(FEWEST, round(whole * fraction * scale))) for fraction in FRACTIONS)
+        return sum(self._expected(rows) for rows in self._wanted(scale))
+
+    def _wanted(self, scale: float) -> list[int]:
+        """Return the sizes of the pilots to come: those that are well above the one before."""
+        sizes: list[int] = []
+        before = self.done[-1].rows if self.done else 0
+        for fraction in FRACTIONS:
+            rows = max(FEWEST, round(len(self._split) * fraction * scale))
+            if rows >= STEP * before:
+                sizes.append(rows)
+                before = rows
+        return sizes
 
     def _expected(self, rows: int) -> float:
         """Return the seconds of a pilot: what the last one took, per row, and its measurement."""
