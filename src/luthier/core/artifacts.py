@@ -182,6 +182,23 @@ class Slice(BaseModel):
     """Whether this is the worst slice whose whole interval is worse than the value over all rows."""
 
 
+class HarnessResult(BaseModel):
+    """One metric of one of lm-eval's tasks, of the untuned and the tuned model."""
+
+    task: str
+    metric: str
+    rows: int
+    higher_is_better: bool | None
+    """None where the task does not say."""
+    untuned: float
+    untuned_error: float | None
+    """The library's standard error; None where it gives none."""
+    tuned: float
+    tuned_error: float | None
+    comparison: Comparison | None = None
+    """The paired test on the task's rows; None where its rows cannot be paired."""
+
+
 class Report(Artifact):
     """The evaluation: systems, paired comparisons, and where the readable reports lie."""
 
@@ -194,6 +211,8 @@ class Report(Artifact):
     """One or two sentences: was it worth it?"""
     slices: list[Slice] = Field(default_factory=list)
     """The tuned system's primary metric on parts of the test rows."""
+    harness: list[HarnessResult] = Field(default_factory=list)
+    """What the tasks of lm-eval that were asked for measured."""
 
 
 class Exported(Artifact):

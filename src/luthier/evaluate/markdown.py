@@ -10,7 +10,7 @@ from luthier.evaluate.content import Content
 from luthier.evaluate.curves import Curves
 from luthier.evaluate.duels import Duels, shortened
 from luthier.evaluate.sample import Sample
-from luthier.evaluate.table import table_rows
+from luthier.evaluate.table import HARNESS_COLUMNS, harness_rows, table_rows
 from luthier.score.names import title_of
 from luthier.score.verdict import estimate_text
 
@@ -26,6 +26,7 @@ def markdown(content: Content) -> str:
         ["## Results", *_results(report)],
         ["## Row by row", "\n".join(f"- {_against(one)}" for one in content.comparisons)],
         ["## Parts of the test rows", *_slices(content)],
+        ["## Tasks of lm-eval", *_harness(report)],
         ["## Training", *_training(content.curves)],
         ["## Confusion", *map(_confusion, content.confusions)],
         ["## Examples", *(_duels(content.duels) if content.duels else [])],
@@ -50,6 +51,12 @@ def _slices(content: Content) -> list[str]:
     header = ["parted by", "", "rows", f"{TUNED}: {title_of(content.report.primary_metric)}"]
     rows = [[one.by, one.name, str(one.estimate.n), estimate_text(one.metric, one.estimate)] for one in content.slices]
     return [f"**{_inline(content.weakest)}**" if content.weakest else "", _table(header, rows)]
+
+
+def _harness(report: Report) -> list[str]:
+    if not report.harness:
+        return []
+    return [_table(HARNESS_COLUMNS, harness_rows(report.harness))]
 
 
 def _training(curves: Curves) -> list[str]:

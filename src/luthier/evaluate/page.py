@@ -11,7 +11,7 @@ from luthier.evaluate.content import Content
 from luthier.evaluate.curves import Curves, Series, thinned
 from luthier.evaluate.duels import shortened
 from luthier.evaluate.svg import Bar, Line, interval_chart, line_chart
-from luthier.evaluate.table import metric_names, table_rows
+from luthier.evaluate.table import HARNESS_COLUMNS, harness_rows, metric_names, table_rows
 from luthier.score.names import title_of
 from luthier.score.verdict import estimate_text, outcome
 
@@ -35,6 +35,8 @@ def html_page(content: Content) -> str:
         intervals=_interval_charts(content.report),
         curves=_curve_charts(content.curves),
         tuned=TUNED,
+        harness=harness_rows(content.report.harness),
+        harness_columns=HARNESS_COLUMNS,
     )
 
 

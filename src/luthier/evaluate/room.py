@@ -6,8 +6,9 @@ from pathlib import Path
 from time import perf_counter
 
 import torch
+from transformers import PreTrainedModel
 
-from luthier.core.artifacts import Report, Slice, Trained
+from luthier.core.artifacts import HarnessResult, Report, Slice, Trained
 from luthier.core.events import Emit, Event
 from luthier.core.files import write_atomic
 from luthier.evaluate.answer import Progress, chosen_answers, written_answers
@@ -16,6 +17,8 @@ from luthier.evaluate.baselines.setting import Setting
 from luthier.evaluate.conclusion import LABEL_SCORED, TUNED, conclusion, seeded
 from luthier.evaluate.curves import read_curves
 from luthier.evaluate.exam import Exam, chosen_metrics, set_exam
+from luthier.evaluate.harness import Tasks, load_tasks
+from luthier.evaluate.harness_run import TaskScore, compared, run_tasks
 from luthier.evaluate.instruction import an_object_like, names_all, one_of
 from luthier.evaluate.render import write_reports
 from luthier.evaluate.results import Sitting, comparisons, samples, scored, system_result
@@ -24,7 +27,7 @@ from luthier.evaluate.spec import BaselineName, EvaluateSpec
 from luthier.evaluate.user import try_user_metrics
 from luthier.examples.store import Split
 from luthier.model.adapter import load_tuned, merge
-from luthier.model.load import context_length, load_model
+from luthier.model.load import context_length, load_model, load_tokenizer
 from luthier.model.quick import quicken
 from luthier.model.scoring import RowLoss, row_losses
 from luthier.score.names import FROM_LOSSES, MetricName
@@ -43,7 +46,8 @@ def run(spec: EvaluateSpec, given: Trained, out: Path, emit: Emit, *, seed: int)
     emit(Event(room="evaluate", kind="start", message=f"{len(exam.rows)} held-out rows"))
 
     try_user_metrics(spec.user_metrics, exam)
-    desk = _Desk(spec, given, exam, emit, seed)
+    tasks = load_tasks(spec.harness, rows=spec.max_rows, seed=seed) if spec.harness else None
+    desk = _Desk(spec, given, exam, emit, seed, tasks)
     metrics = chosen_metrics(spec, exam)
     sittings = [scored(sitting, exam, metrics, spec.user_metrics) for sitting in desk.baselines() + desk.tuned()]
     primary = _primary(spec, exam, metrics)
@@ -58,6 +62,7 @@ def run(spec: EvaluateSpec, given: Trained, out: Path, emit: Emit, *, seed: int)
         test_rows=len(exam.rows),
         conclusion=conclusion(systems, compared, primary),
         slices=_slices(spec, exam, sittings, primary, seed=seed),
+        harness=desk.harness(),
         seconds=perf_counter() - started,
     )
     shown = samples(sittings, exam)
@@ -84,8 +89,11 @@ def _primary(spec: EvaluateSpec, exam: Exam, metrics: Sequence[MetricName]) -> s
 class _Desk:
     """Hands the exam to one model after the other; only one is in memory at a time."""
 
-    def __init__(self, spec: EvaluateSpec, given: Trained, exam: Exam, emit: Emit, seed: int) -> None:
+    def __init__(
+        self, spec: EvaluateSpec, given: Trained, exam: Exam, emit: Emit, seed: int, tasks: Tasks | None
+    ) -> None:
         self.spec, self.given, self.exam, self.emit, self.seed = spec, given, exam, emit, seed
+        self.tasks, self._task_scores = tasks, list[list[TaskScore]]()
         per_system = (1 + bool(exam.labels)) * len(exam.asked)
         tuned = 1 + len(given.again)
         priced = (tuned + (PRICED in spec.baselines)) * sum(len(row.answers) for row in exam.rows)
@@ -94,12 +102,13 @@ class _Desk:
 
     def baselines(self) -> list[Sitting]:
         """Let the untuned model sit the exam in each way the recipe asks for."""
-        if not self.spec.baselines:
+        if not self.spec.baselines and self.tasks is None:
             return []
         model = quicken(load_model(self.given.prepared.base.folder))
         sittings: list[Sitting] = []
         for name in dict.fromkeys(self.spec.baselines):
             sittings += self._sit(model, name, self._prompts(name), priced=name == PRICED)
+        self._run_tasks(model, "the untuned model")
         return sittings
 
     def tuned(self) -> list[Sitting]:
@@ -109,8 +118,24 @@ class _Desk:
             name = seeded(number, self.seed + number)
             model = quicken(merge(load_tuned(self.given.prepared.base.folder, weights)))
             sittings += self._sit(model, name, self.exam.prompts, priced=True)
+            self._run_tasks(model, name)
             del model
         return sittings
+
+    def harness(self) -> list[HarnessResult]:
+        """Compare what the models scored in the tasks of lm-eval; nothing where none is asked for."""
+        if not self._task_scores:
+            return []
+        untuned, *tuned = self._task_scores
+        return compared(untuned, tuned, resamples=self.spec.resamples, seed=self.seed)
+
+    def _run_tasks(self, model: PreTrainedModel, system: str) -> None:
+        if self.tasks is None:
+            return
+        rows = sum(map(len, self.tasks.rows.values()))
+        self._note(f"{system}: {rows:,} rows of {len(self.tasks.tasks)} tasks of lm-eval")
+        tokenizer = load_tokenizer(self.given.prepared.base.folder)
+        self._task_scores.append(run_tasks(self.tasks, model, tokenizer, resamples=self.spec.resamples))
 
     def _prompts(self, name: BaselineName) -> list[list[int]]:
         exam, given = self.exam, self.given.prepared

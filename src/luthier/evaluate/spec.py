@@ -38,10 +38,12 @@ class EvaluateSpec(Spec):
     """`auto` chooses by the kind of answer; perplexity is always measured."""
     user_metrics: tuple[UserMetric, ...] = ()
     """Metrics of your own, measured and tested like the others."""
+    harness: tuple[str, ...] = ()
+    """Tasks of lm-eval, by name or as task files (`.yaml`), for the untuned and the tuned model."""
     shots: Auto | Annotated[int, Field(ge=1)] = "auto"
     """Examples in the few-shot prompt; `auto` takes two per label (at least four), as the context allows."""
     max_rows: int = Field(500, ge=1)
-    """Test rows answered at most; they are drawn by the seed."""
+    """Test rows answered at most, and rows of each task of lm-eval; they are drawn by the seed."""
     max_new_tokens: Auto | Annotated[int, Field(ge=1)] = "auto"
     """Longest answer; `auto` takes the longest training answer and a margin."""
     resamples: int = Field(2000, ge=200, le=100_000)

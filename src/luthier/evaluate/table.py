@@ -3,12 +3,13 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from luthier.core.artifacts import Report, SystemResult
+from luthier.core.artifacts import HarnessResult, Report, SystemResult
 from luthier.evaluate.conclusion import TUNED
 from luthier.score.names import TITLES, title_of
 from luthier.score.verdict import estimate_text
 
 NOTHING = "–"
+HARNESS_COLUMNS = ("task", "metric", "rows", "untuned", "tuned", "row by row")
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,25 @@ def table_rows(report: Report) -> list[TableRow]:
         TableRow(system.name, _cells(system, metrics, wrote=wrote), system.name.startswith(TUNED))
         for system in report.systems
     ]
+
+
+def harness_rows(found: Sequence[HarnessResult]) -> list[list[str]]:
+    """Return one row for each metric of each of lm-eval's tasks: both models' values, and what the paired test says."""
+    return [
+        [
+            one.task,
+            one.metric,
+            f"{one.rows:,}",
+            _with_error(one.untuned, one.untuned_error),
+            _with_error(one.tuned, one.tuned_error),
+            one.comparison.verdict if one.comparison else NOTHING,
+        ]
+        for one in found
+    ]
+
+
+def _with_error(value: float, error: float | None) -> str:
+    return f"{value:.4g}" if error is None else f"{value:.4g} ± {error:.2g}"
 
 
 def _cells(system: SystemResult, metrics: Sequence[str], *, wrote: bool) -> dict[str, str]:

@@ -10,6 +10,7 @@ from luthier.core.errors import CheckpointError, DataError, LuthierError, Recipe
 from luthier.core.events import Emit
 from luthier.core.files import write_atomic
 from luthier.core.runfolder import RunFolder
+from luthier.evaluate.harness import check_harness, harness_sources
 from luthier.evaluate.spec import EvaluateSpec
 from luthier.evaluate.user import check_user_metrics, sources_of
 from luthier.export.spec import form_of
@@ -104,6 +105,7 @@ def evaluate_run(
         if plan.evaluate is None:
             plan = plan.model_copy(update={"evaluate": EvaluateSpec()})
         check_user_metrics(plan.evaluate)
+        check_harness(plan.evaluate.harness)
         plan = settle(plan, base, doors, emit)
         write_atomic(folder.plan, plan_yaml(plan))
         desk = Desk(folder, plan, doors, emit)
@@ -181,11 +183,12 @@ def _again(folder: RunFolder) -> tuple[Path, ...]:
 
 def _evaluate(desk: Desk, trained: Trained) -> Report:
     spec, seed = desk.plan.evaluate, desk.plan.seed
+    sources = [*sources_of(spec), *harness_sources(spec.harness)]
     report = stage(
         desk.folder.room("evaluate").absolute(),
         Report,
         lambda out: desk.rooms.evaluate(spec, trained, out, desk.emit, seed=seed),
-        inputs=[spec, seed, trained.inputs_sha256, *sources_of(spec), *(path.parent.name for path in trained.again)],
+        inputs=[spec, seed, trained.inputs_sha256, *sources, *(path.parent.name for path in trained.again)],
         emit=desk.emit,
     )
     return report.model_copy(update={"folder": desk.folder.room("evaluate").absolute()})

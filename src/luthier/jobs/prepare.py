@@ -5,6 +5,7 @@ from luthier.core.errors import RecipeError
 from luthier.core.events import Emit, Event
 from luthier.core.files import write_atomic
 from luthier.core.runfolder import RunFolder
+from luthier.evaluate.harness import check_harness
 from luthier.evaluate.user import check_user_metrics
 from luthier.jobs.manifest import Manifest
 from luthier.jobs.plan import as_plan, open_fields, plan_yaml, resolve
@@ -40,6 +41,7 @@ def check_sources(recipe: Recipe) -> None:
         if paths is not None:
             find_sources(paths, f"data.{name}")
     check_user_metrics(recipe.evaluate)
+    check_harness(recipe.evaluate.harness if recipe.evaluate else ())
 
 
 def settle(recipe: Recipe, base: Base, rooms: Rooms, emit: Emit) -> Plan:

@@ -12,7 +12,7 @@ PATH_FIELDS: tuple[Where, ...] = (
     ("data", "validation_path"),
     ("data", "test_path"),
 )
-FILE_ENDING = re.compile(r"\.(jsonl|json|csv|tsv|parquet|txt|gguf|gz|py)$", re.IGNORECASE)
+FILE_ENDING = re.compile(r"\.(jsonl|json|csv|tsv|parquet|txt|gguf|gz|py|yaml|yml)$", re.IGNORECASE)
 
 
 def absolute_paths(value: dict[str, Any], *, folder: Path, from_here: set[Where]) -> dict[str, Any]:
@@ -28,7 +28,18 @@ def absolute_paths(value: dict[str, Any], *, folder: Path, from_here: set[Where]
             parent = value[path[0]] = dict(block)
         if path[-1] in parent:
             parent[path[-1]] = _absolute(parent[path[-1]], start)
-    return _with_metric_files(value, folder, from_here)
+    return _with_task_files(_with_metric_files(value, folder, from_here), folder, from_here)
+
+
+def _with_task_files(value: dict[str, Any], folder: Path, from_here: set[Where]) -> dict[str, Any]:
+    """Make lm-eval's task files absolute; other entries are names, even where a folder is called the same."""
+    evaluate = value.get("evaluate")
+    tasks = evaluate.get("harness") if isinstance(evaluate, dict) else None
+    if not isinstance(tasks, list):
+        return value
+    start = Path.cwd() if from_here & {("evaluate",), ("evaluate", "harness")} else folder
+    found = [_absolute(task, start) if str(task).endswith((".yaml", ".yml")) else task for task in tasks]
+    return value | {"evaluate": evaluate | {"harness": found}}
 
 
 def _with_metric_files(value: dict[str, Any], folder: Path, from_here: set[Where]) -> dict[str, Any]:
