@@ -63,6 +63,8 @@ class Started:
     tokens: int
     """Tokens of all rows together at most."""
     vocabulary: int
+    is_exact: bool
+    """Whether all weights are in fp32."""
 
 
 class Child:
@@ -125,6 +127,9 @@ class Child:
                 raise ModelError(str(told["refused"]), where={"file": orders.file}, why=told["why"])
             return Started(**told)
         except (ValueError, LookupError, TypeError):
+            # It writes down the reason as its last deed.
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(END_S)
             self._process.kill()
             self._process.wait()
             raise ModelError(FAILED, where={"file": orders.file}, why=self._reason()) from None
@@ -133,6 +138,8 @@ class Child:
         self._errors.seek(0)
         lines = [TIME.sub("", line.strip()) for line in self._errors.read().splitlines() if line.strip()]
         told = [line for line in lines if "error" in line.lower() or "failed" in line.lower()]
+        # What llama.cpp's log says comes late, and says more than what the program ended with.
+        told.sort(key=lambda line: line.startswith("error:"))
         # The first one is the cause, the others say what it led to.
         return (told or lines or ["it ended without a word"])[0][:300]
 
@@ -151,7 +158,7 @@ def main() -> None:
     given = _Given(orders, tokens, is_exact=head.is_exact)
 
     def up(host: str, port: int) -> None:
-        _say(asdict(Started(host, port, min(head.context, tokens), tokens, head.vocabulary)))
+        _say(asdict(Started(host, port, min(head.context, tokens), tokens, head.vocabulary, head.is_exact)))
 
     tool = shutil.which(TOOL)
     if tool is None:

@@ -36,7 +36,8 @@ from luthier.serve.spec import ServeSpec
 from luthier.serve.text import Speaker
 
 LIKELIEST = 2048
-"""Tokens whose log-probabilities are asked for at each step of `chances`."""
+"""Tokens whose log-probabilities are asked for at each step of `chances`; of a file in fp32, all are: the server's sum
+of them is off by 1e-5, which only they can mend."""
 SEEDS = 2**32 - 1
 """The largest seed stands for "any"."""
 CERTAIN = 1e9
@@ -54,6 +55,7 @@ class LlamaCppEngine:
         started = self._child.started
         self.context: float = started.context
         self._vocabulary = started.vocabulary
+        self._likeliest = started.vocabulary if started.is_exact else LIKELIEST
         self._caller = Caller(self._child)
         self._line = Line(self._answer, rows=spec.rows, queue=spec.queue, tokens=started.tokens)
         try:
@@ -100,9 +102,10 @@ class LlamaCppEngine:
     def chances(
         self, prompt: Sequence[int], answer: Sequence[int], adapter: Path | None = None
     ) -> np.ndarray[Any, np.dtype[np.float32]]:
-        """Return log-probabilities along a given answer, of the 2,048 likeliest tokens at each step; NaN elsewhere.
+        """Return log-probabilities along a given answer, of the likeliest tokens at each step; NaN elsewhere.
 
-        One request and some 200 kB of JSON per step. After the prompt, each step computes one token, as in an answer.
+        One request and some 100 bytes of JSON per step and token. After the prompt, each step computes one token, as in
+        an answer.
         """
         _refuse_adapter(adapter)
         rows = np.full((len(answer) + 1, self._vocabulary), np.nan, dtype=np.float32)
@@ -111,7 +114,7 @@ class LlamaCppEngine:
                 # The server has no room to think of one more token.
                 break
             # Only what this call has just computed is remembered.
-            told = self._likely([*prompt, *answer[:step]], LIKELIEST, remember=step > 0)
+            told = self._likely([*prompt, *answer[:step]], self._likeliest, remember=step > 0)
             for one in told["top_logprobs"]:
                 rows[step, one["id"]] = one["logprob"]
         return rows
