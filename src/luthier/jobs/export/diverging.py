@@ -9,6 +9,8 @@ from luthier.core.certificate import Divergence
 
 Chances = np.ndarray[Any, np.dtype[np.float32]]
 TINY = 1e-30
+ROUNDING = 3e-5
+"""How far from 1 a sum of chances in fp32 was seen to be."""
 
 
 def divergence(source: Sequence[Chances], export: Sequence[Chances]) -> Divergence:
@@ -43,7 +45,8 @@ def _one(p_log: np.ndarray[Any, Any], q_log: np.ndarray[Any, Any], known: np.nda
     terms = p[known] * (p_log[known] - np.maximum(q_log[known], np.log(TINY)))
     total = float(terms[p[known] > 0].sum())
     if not known.all():
-        rest_p, rest_q = 1 - p[known].sum(), 1 - np.exp(q_log[known]).sum()
-        rest_p, rest_q = max(float(rest_p), TINY), max(float(rest_q), TINY)
-        total += rest_p * float(np.log(rest_p / rest_q))
+        rest_p, rest_q = float(1 - p[known].sum()), float(1 - np.exp(q_log[known]).sum())
+        # A rest within what fp32 leaves of a sum over a vocabulary says nothing.
+        if min(rest_p, rest_q) > ROUNDING:
+            total += rest_p * float(np.log(rest_p / rest_q))
     return max(total, 0.0)
