@@ -40,6 +40,9 @@ def advise(  # noqa: PLR0913 (a command's options)
     ] = None,
     out: Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Where the advice goes.")] = None,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of splits and draws.")] = 7,
+    seeds: Annotated[
+        int, typer.Option("--seeds", min=1, max=20, help="Trainings of the largest tuning, counted on from the seed.")
+    ] = 1,
     set_: Set = None,
     json: Json = False,
 ) -> None:
@@ -60,6 +63,7 @@ def advise(  # noqa: PLR0913 (a command's options)
         prices=_prices(prices),
         worthwhile=worthwhile,
         seed=seed,
+        seeds=seeds,
         overrides=tuple(set_ or ()),
     )
     say(f"advice goes to {wanted.out}")

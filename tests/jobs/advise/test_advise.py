@@ -88,6 +88,23 @@ def test_the_same_again_measures_nothing_and_says_the_same(home, learnable) -> N
     assert (again.choice, best.chosen, best.reasons) == (learnable.choice, before.chosen, before.reasons)
 
 
+def test_further_seeds_are_in_the_tuning_s_comparisons_and_no_alternatives_of_their_own(home, learnable) -> None:
+    heard = []
+    found = advise(wanted(home, "learnable", seeds=2), heard.append)
+    trained = {event.message for event in heard if event.kind == "start" and event.message == "8"}
+    assert trained, "one more training, with the next seed"
+    names = {one.name for one in found.of_best.alternatives}
+    assert names == {one.name for one in learnable.of_best.alternatives if "retriev" not in one.name}
+    largest = [one for one in found.of_best.alternatives if one.train_rows == found.rows["train"]]
+    assert largest and {one.trainings for one in largest} == {2}
+    compared = [one for one in found.of_best.comparisons if one.a.startswith("tuned")]
+    assert compared and {one.seeds for one in compared} == {2}
+    assert any("over 2 trainings" in reason for reason in found.of_best.reasons)
+    for name in ("advice.md", "advice.html"):
+        text = (found.folder / name).read_text()
+        assert "× 2 seeds" in text and "the spread of the seeds is in the comparisons" in text
+
+
 def test_random_labels_are_no_reason_to_tune(home) -> None:
     found = advise(wanted(home, "random"), lambda event: None)
     assert found.choice == "data" and "better data" in found.verdict

@@ -1,6 +1,7 @@
 """Decide: the cheapest alternative that no dearer one detectably beats by what is worth while."""
 
 import math
+import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
@@ -8,9 +9,9 @@ from typing import Literal, get_args
 from luthier.advise.verdict.curve import Gain
 from luthier.core.artifacts import Comparison, Family
 from luthier.score.names import TITLES, lower_is_better
-from luthier.score.paired import compare
+from luthier.score.paired import compare_over_seeds
 from luthier.score.scores import Scores
-from luthier.score.verdict import difference_text, number_text, outcome
+from luthier.score.verdict import difference_text, in_words, number_text, outcome
 
 Choice = Literal["prompt", "few-shot", "retrieve", "head", "tune", "tune + retrieve", "data"]
 ORDER: tuple[Family, ...] = get_args(Family)
@@ -31,6 +32,13 @@ class Measured:
     family: Family
     scores: Scores
     prompt_tokens: float = 0.0
+    again: tuple[Scores, ...] = ()
+    """How it scored after trainings with other seeds, on the same rows."""
+
+    @property
+    def value(self) -> float:
+        """The mean over the trainings."""
+        return statistics.fmean(one.value for one in (self.scores, *self.again))
 
 
 @dataclass(frozen=True)
@@ -58,8 +66,11 @@ class Test:
     seed: int
 
     def of(self, a: Measured, b: Measured) -> Comparison:
-        """Compare two alternatives row by row."""
-        return compare(a.scores, b.scores, names=(a.name, b.name), resamples=self.resamples, seed=self.seed)
+        """Compare two alternatives row by row; where either was trained with several seeds, over these too."""
+        if b.again and not a.again:
+            return _turned(self.of(b, a))
+        ours, names = [a.scores, *a.again], (a.name, b.name)
+        return compare_over_seeds(ours, b.scores, names=names, resamples=self.resamples, seed=self.seed)
 
     def beats(self, comparison: Comparison) -> bool:
         """Say whether a is detectably better than b, and by enough."""
@@ -109,7 +120,7 @@ def _best_of_each(measured: Sequence[Measured]) -> list[Measured]:
 
     def rank(one: Measured) -> tuple[float, float]:
         sign = 1 if lower_is_better(one.scores.metric) else -1
-        return sign * one.scores.value, one.prompt_tokens
+        return sign * one.value, one.prompt_tokens
 
     of = {family: [one for one in measured if one.family == family] for family in ORDER}
     return [min(ones, key=rank) for ones in of.values() if ones]
@@ -127,10 +138,27 @@ def _step(comparison: Comparison, test: Test) -> str:
         "none": f"{comparison.a} is not detectably better than {comparison.b}",
         "worse": f"{comparison.a} is worse than {comparison.b}",
     }
-    said = f"{words[outcome(comparison)]}: {difference_text(comparison)}"
+    over = f" over {comparison.seeds} trainings" if comparison.seeds > 1 else ""
+    said = f"{words[outcome(comparison)]}: {difference_text(comparison)}{over}"
     if outcome(comparison) == "better" and not test.beats(comparison):
         said += f"; less than the {number_text(comparison.metric, test.worthwhile)} that is worth its cost"
     return said
+
+
+def _turned(one: Comparison) -> Comparison:
+    """Return the same comparison seen from the other side."""
+    turned = one.model_copy(
+        update={
+            "a": one.b,
+            "b": one.a,
+            "difference": -one.difference,
+            "low": -one.high,
+            "high": -one.low,
+            "won": one.lost,
+            "lost": one.won,
+        }
+    )
+    return turned.model_copy(update={"verdict": in_words(turned)})
 
 
 def _is_above(one: Measured, floor: Measured, test: Test, comparisons: list[Comparison], reasons: list[str]) -> bool:
@@ -150,7 +178,7 @@ def _would_win(current: Measured, rivals: Sequence[Measured], gain: Gain | None,
     tuned = next((one for one in rivals if one.family == "tune"), None)
     if tuned is None or gain is None or lower_is_better(tuned.scores.metric):
         return False
-    return gain.low > 0 and tuned.scores.value + gain.low >= current.scores.value + test.worthwhile
+    return gain.low > 0 and tuned.value + gain.low >= current.value + test.worthwhile
 
 
 def _sensitivity(current: Measured, rivals: Sequence[Measured], gain: Gain | None, test: Test) -> list[str]:

@@ -75,6 +75,14 @@ class Alternatives:
         else:
             self.desk.price(name, "tune", trained)
 
+    def tuned_again(self, name: str, seed: int, trained: Trained) -> None:
+        """Measure the tuning of that name after a training with another seed."""
+        before = len(self.desk.results)
+        self.tuned(f"{name} (seed {seed})", trained)
+        found = self.desk.results[before:]
+        del self.desk.results[before:]
+        self.desk.again(name, found)
+
     def tuned_with_passages(self, name: str, trained: Trained) -> None:
         """Measure a tuned model that also gets passages of the documents."""
         prompts = [self.exam.template.prompt_ids(row) for row in self._untuned.with_passages]

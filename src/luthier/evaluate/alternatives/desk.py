@@ -15,6 +15,7 @@ from luthier.core.artifacts import Family, Prepared, Trained
 from luthier.core.events import Emit, Event
 from luthier.core.files import sha256_of_json, write_atomic
 from luthier.evaluate.alternatives.budget import ANSWER_COST, FLOP_PER_S_AND_CORE, FLOP_PER_TOKEN, Budget
+from luthier.evaluate.alternatives.seeds import mean_of
 from luthier.evaluate.answer import Answers, Progress, chosen_answers, written_answers
 from luthier.evaluate.conclusion import LABEL_SCORED
 from luthier.evaluate.exam import Exam
@@ -42,6 +43,15 @@ class Result:
     train_rows: int | None = None
     """Rows it was tuned on; None where nothing was."""
     train_seconds: float = 0.0
+    again: tuple[Scores, ...] = ()
+    """The same rows after trainings with other seeds."""
+    again_seconds: float = 0.0
+    """How long these trainings and their measurements took."""
+
+    @property
+    def mean(self) -> Scores:
+        """The scores over all trainings."""
+        return mean_of([self.scores, *self.again])
 
 
 class Desk:
@@ -77,16 +87,16 @@ class Desk:
         weights = [self.given.base.weights_sha256, trained.weights_sha256 if trained else ""]
         key = sha256_of_json([*weights, list(prompts), self.exam.max_new_tokens])
         kept = self._kept(name, key)
-        if kept is None and not self.budget.allows(name, self._seconds(tokens)):
+        if kept is None and not self.budget.allows(name, self.seconds(tokens)):
             return False
         if kept is None:
             started = time.monotonic()
             kept = self._answered(name, self._model(trained), prompts)
             seconds = time.monotonic() - started
-            self._second_per_token = seconds / max(1, tokens)
             self._keep(name, key, kept, seconds)
         else:
             seconds = self._read(name)["seconds"]
+        self._second_per_token = seconds / max(1, tokens)
         for system, answers in kept.items():
             self._take(Sitting(system, answers), family, seconds / len(kept), trained)
         return True
@@ -101,7 +111,7 @@ class Desk:
         rows = self.exam.rows
         rejected = [row.rejected for row in rows if row.rejected]
         tokens = sum(len(row.ids) for row in [*rows, *rejected])
-        if not self.budget.allows(name, self._seconds(tokens)):
+        if not self.budget.allows(name, self.seconds(tokens)):
             return False
         started = time.monotonic()
         losses = row_losses(self._model(trained), [*rows, *rejected], progress=self.hear(name, len(rows)))
@@ -111,6 +121,15 @@ class Desk:
         self._take(sitting, family, seconds, trained)
         return True
 
+    def again(self, name: str, found: Sequence[Result]) -> None:
+        """Add what the same tuning scored with another seed to what it scored before, which is called by the name."""
+        for other in found:
+            kind = LABEL_SCORED if other.name.endswith(LABEL_SCORED) else ""
+            place = next(i for i, one in enumerate(self.results) if one.name == name + kind)
+            one = self.results[place]
+            spent = one.again_seconds + other.seconds + other.train_seconds
+            self.results[place] = replace(one, again=(*one.again, other.scores), again_seconds=spent)
+
     def tuned(self, trained: Trained) -> torch.nn.Module:
         """Load a tuned model, without the untuned one beside it."""
         self.release()
@@ -119,7 +138,8 @@ class Desk:
     def _model(self, trained: Trained | None) -> torch.nn.Module:
         return self.tuned(trained) if trained else self.base
 
-    def _seconds(self, tokens: int) -> float:
+    def seconds(self, tokens: float) -> float:
+        """Return about how long a model computes so many tokens here: as the last time, else a guess."""
         if self._second_per_token is not None:
             return tokens * self._second_per_token
         weights = sum(weight.numel() for weight in self.base.parameters())

@@ -73,6 +73,8 @@ class Wanted:
     """Held-out rows answered at most."""
     overrides: tuple[str, ...] = ()
     """Values of the recipe that tunings follow, as `train.adapter.r=8`."""
+    seeds: int = 1
+    """How often the largest tuning is trained, with seeds counted on from `seed`."""
 
 
 def advise(wanted: Wanted, emit: Emit, *, rooms: Rooms | None = None) -> Advised:
@@ -186,7 +188,7 @@ class _OnBase:
         self.budget.reserved = self.budget.seconds * TUNING_SHARE
         self.asked.untuned()
         self.budget.reserved = 0.0
-        pilots = Pilots(self.asked, self.recipe, self.facts, self.rooms, self.folder)
+        pilots = Pilots(self.asked, self.recipe, self.facts, self.rooms, self.folder, self.wanted.seeds)
         pilots.run()
         last = pilots.done[-1] if pilots.done else None
         if last and self.passages:
@@ -215,7 +217,7 @@ class _OnBase:
         for result in self.asked.results:
             if result.train_rows is None or result.family != "tune":
                 continue
-            point, known = Point(result.train_rows, result.scores), best.get(result.train_rows)
+            point, known = Point(result.train_rows, result.mean), best.get(result.train_rows)
             if known is None or _better(point.scores.value, known.scores.value, self.metric):
                 best[result.train_rows] = point
         return list(best.values())
@@ -247,7 +249,7 @@ class _OnBase:
         )
 
     def _alternative(self, result: "Result") -> Alternative:
-        scores, answers = result.scores, result.answers
+        answers = result.answers
         written = self.asked.answer_tokens(result)
         prompt_tokens, seconds = (answers.prompt_tokens, answers.latency_s) if answers else (0.0, 0.0)
         prompted = result.family in ("prompt", "few-shot", "retrieve")
@@ -255,11 +257,12 @@ class _OnBase:
         return Alternative(
             name=result.name,
             family=result.family,
-            value=estimate(scores, resamples=RESAMPLES, seed=self.recipe.seed),
+            value=estimate(result.mean, resamples=RESAMPLES, seed=self.recipe.seed),
             prompt_tokens=prompt_tokens,
             latency_s=seconds,
             cost_per_1000=per_thousand(request, self.wanted.prices, hosted=prompted),
-            seconds=result.seconds,
+            seconds=result.seconds + result.again_seconds,
+            trainings=1 + len(result.again),
             train_rows=result.train_rows,
             train_seconds=result.train_seconds,
         )
@@ -369,7 +372,7 @@ def _in_words(found: OfBase, metric: str) -> str:
 
 def _measured(result: "Result") -> Measured:
     tokens = result.answers.prompt_tokens if result.answers else 0.0
-    return Measured(result.name, result.family, result.scores, tokens)
+    return Measured(result.name, result.family, result.scores, tokens, result.again)
 
 
 def _sizes(files: tuple[str, ...]) -> list[object]:

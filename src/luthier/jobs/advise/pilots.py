@@ -13,7 +13,7 @@ from luthier.examples.store import Split, write_split
 from luthier.jobs.plan import resolve
 from luthier.jobs.rooms import Rooms
 from luthier.jobs.stage import stage
-from luthier.recipe import Recipe
+from luthier.recipe import Plan, Recipe
 
 if TYPE_CHECKING:
     from luthier.evaluate.alternatives.asking import Alternatives
@@ -25,6 +25,8 @@ STEP = 1.5
 """How many times as many rows the next pilot has at least."""
 SHARE = 0.85
 """Of the time that is left, the share that pilots may take."""
+TRAINING_COST = 3
+"""A guess: training on a token costs as much as reading so many, for the way back too."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,10 @@ class Pilot:
 class Pilots:
     """Tunes on nested fractions of the training rows, the smallest first, as far as the budget reaches."""
 
-    def __init__(self, asked: "Alternatives", recipe: Recipe, facts: Facts, rooms: Rooms, folder: Path) -> None:
+    def __init__(
+        self, asked: "Alternatives", recipe: Recipe, facts: Facts, rooms: Rooms, folder: Path, seeds: int
+    ) -> None:
+        self.seeds = seeds
         self.asked, self.recipe, self.facts, self.rooms, self.folder = asked, recipe, facts, rooms, folder
         self.budget, self.done = asked.desk.budget, list[Pilot]()
         given = asked.given
@@ -51,7 +56,7 @@ class Pilots:
         self._order = np.random.default_rng(recipe.seed).permutation(len(self._split)).tolist()
 
     def run(self) -> None:
-        """Tune on as large fractions as time allows, and measure each."""
+        """Tune on as large fractions as time allows, and measure each; the largest with every seed."""
         whole = len(self._split)
         scale = self._scale()
         for rows in self._wanted(scale) if self.done else ():
@@ -63,6 +68,15 @@ class Pilots:
         if self.done and self.done[-1].rows < whole and f"tuned on {whole:,} rows" not in self.budget.left_out:
             seconds = self._expected(whole)
             self.budget.left_out[f"tuned on all {whole:,} rows"] = f"it would take about {seconds / 60:.0f} min"
+        if self.done:
+            self._again(self.done[-1])
+
+    def _again(self, last: Pilot) -> None:
+        """Train the largest pilot once more with each further seed, as far as the budget reaches."""
+        for seed in range(self.recipe.seed + 1, self.recipe.seed + self.seeds):
+            kept = Trained.read(self._seed_folder(last.rows, seed)) is not None
+            if kept or self.budget.allows(f"{last.name} with seed {seed}", self._expected(last.rows)):
+                self._tune_again(last, seed)
 
     def _scale(self) -> float:
         """Return the part of the rows that the largest pilot may have: halved from all until it is affordable.
@@ -71,7 +85,7 @@ class Pilots:
         """
         whole = len(self._split)
         smallest = min(whole, max(FEWEST, whole // 16))
-        if not self._is_kept(smallest) and not self.budget.allows("tuning", 0.0):
+        if not self._is_kept(smallest) and not self.budget.allows("tuning", self._guessed(smallest)):
             return 0.0
         self._tune(smallest)
         scale = 1.0
@@ -85,7 +99,8 @@ class Pilots:
         return all(self._is_kept(rows) for rows in self._wanted(scale))
 
     def _cost(self, scale: float) -> float:
-        return sum(self._expected(rows) for rows in self._wanted(scale))
+        sizes = self._wanted(scale)
+        return sum(self._expected(rows) for rows in [*sizes, *sizes[-1:] * (self.seeds - 1)])
 
     def _wanted(self, scale: float) -> list[int]:
         """Return the sizes of the pilots to come: those that are well above the one before."""
@@ -106,16 +121,30 @@ class Pilots:
         measuring = sum(result.seconds for result in self.asked.results if result.train_rows == last.rows)
         return last.trained.seconds * rows / last.rows + measuring
 
+    def _guessed(self, rows: int) -> float:
+        """Return about how many seconds the first pilot takes: by what reading a token took, and asking a prompt."""
+        train = self._plan(rows).train
+        mean, held = self.facts.data.mean_tokens, self.asked.given.rows.get("validation", 0)
+        size = train.batch_size if isinstance(train.batch_size, int) else 1
+        seen = train.steps * size if train.steps else (train.epochs or 1) * (rows + held)
+        measuring = sum(result.seconds for result in self.asked.results if result.family == "prompt")
+        return self.asked.desk.seconds(TRAINING_COST * mean * seen) + measuring
+
+    def _plan(self, rows: int) -> Plan:
+        return resolve(self.recipe, replace(self.facts, data=replace(self.facts.data, rows=rows)))
+
     def _is_kept(self, rows: int) -> bool:
         return Trained.read(self._folder(rows) / "train") is not None
 
     def _folder(self, rows: int) -> Path:
         return self.folder / "pilots" / str(rows)
 
+    def _seed_folder(self, rows: int, seed: int) -> Path:
+        return self._folder(rows) / "seeds" / str(seed)
+
     def _tune(self, rows: int) -> None:
         prepared, folder = self._part(rows), self._folder(rows)
-        facts = replace(self.facts, data=replace(self.facts.data, rows=rows))
-        plan = resolve(self.recipe, facts)
+        plan = self._plan(rows)
         self.asked.emit(Event(room="jobs", kind="note", message=f"pilot: tuning on {rows:,} rows"))
         trained = stage(
             folder / "train",
@@ -127,6 +156,20 @@ class Pilots:
         pilot = Pilot(rows, trained.model_copy(update={"folder": folder / "train", "prepared": prepared}))
         self.done.append(pilot)
         self.asked.tuned(pilot.name, pilot.trained)
+
+    def _tune_again(self, last: Pilot, seed: int) -> None:
+        prepared, folder = last.trained.prepared, self._seed_folder(last.rows, seed)
+        plan = self._plan(last.rows)
+        self.asked.emit(Event(room="jobs", kind="note", message=f"pilot: {last.name} again, with seed {seed}"))
+        trained = stage(
+            folder,
+            Trained,
+            lambda out: self.rooms.train(plan.train, prepared, out, self.asked.emit, seed=seed),
+            inputs=[plan.train, seed, prepared.inputs_sha256, last.rows],
+            emit=self.asked.emit,
+        )
+        trained = trained.model_copy(update={"folder": folder, "prepared": prepared})
+        self.asked.tuned_again(last.name, seed, trained)
 
     def _part(self, rows: int) -> Prepared:
         """Return the data with so many training rows; smaller parts lie within larger ones."""

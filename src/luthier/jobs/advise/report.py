@@ -13,6 +13,10 @@ from luthier.score.names import lower_is_better, title_of
 from luthier.score.verdict import estimate_text, number_text
 
 COLUMNS = ("alternative", "score", "prompt tokens", "s per answer", "cost of 1,000", "measured in")
+SEEDS_SAID = (
+    "Where a tuning was trained with several seeds, its value is their mean, its interval is of the rows, and the "
+    "spread of the seeds is in the comparisons and so in the verdict."
+)
 WIDE_KINDS = ("tune", "tune + retrieve")
 
 
@@ -43,6 +47,8 @@ def markdown(advised: Advised) -> str:
         parts.append(f"## Why: {found.choice}\n\n" + "".join(f"- {reason}\n" for reason in found.reasons))
         if found.sensitivity:
             parts.append("## What would change it\n\n" + "".join(f"- {text}\n" for text in found.sensitivity))
+    if any(one.trainings > 1 for found in advised.bases for one in found.alternatives):
+        parts.append(f"{SEEDS_SAID}\n")
     spent = f"{advised.seconds:.0f} s of a budget of {advised.budget_s:.0f} s"
     parts.append(f"---\nMeasured in {spent}. Next: `luthier run {advised.recipe}`.\n")
     return "\n".join(parts)
@@ -80,6 +86,9 @@ def page(advised: Advised) -> str:
         advised=advised,
         use_case=use_case(advised),
         columns=COLUMNS,
+        seeds_said=SEEDS_SAID
+        if any(one.trainings > 1 for found in advised.bases for one in found.alternatives)
+        else "",
         bases=[(found, table(found, advised.metric), *_charts(found, advised.metric)) for found in advised.bases],
         more=[more_rows(found, advised.metric) for found in advised.bases],
     )
@@ -112,7 +121,7 @@ def _curve(alternatives: Sequence[Alternative], metric: str) -> Markup | None:
 def _row(one: Alternative, metric: str, is_chosen: bool) -> list[str]:
     spent = one.seconds + (one.train_seconds if one.family in WIDE_KINDS else 0.0)
     return [
-        f"→ {one.name}" if is_chosen else one.name,
+        (f"→ {one.name}" if is_chosen else one.name) + (f" × {one.trainings} seeds" if one.trainings > 1 else ""),
         estimate_text(metric, one.value),
         f"{one.prompt_tokens:,.0f}" if one.prompt_tokens else "–",
         f"{one.latency_s:.3f}" if one.latency_s else "–",

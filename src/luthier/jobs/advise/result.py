@@ -21,7 +21,9 @@ class Alternative(Frozen):
     name: str
     family: Family
     value: Estimate
-    """In the primary metric, with its 95 % interval."""
+    """In the primary metric, with its 95 % interval over rows; the mean of all trainings."""
+    trainings: int = 1
+    """With how many seeds it was trained; their spread is in the comparisons."""
     prompt_tokens: float
     latency_s: float
     """Mean seconds per answer, batched."""
