@@ -40,9 +40,11 @@ def advise(  # noqa: PLR0913 (a command's options)
     ] = None,
     out: Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Where the advice goes.")] = None,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of splits and draws.")] = 7,
-    seeds: Annotated[
-        int, typer.Option("--seeds", min=1, max=20, help="Trainings of the largest tuning, counted on from the seed.")
-    ] = 1,
+    harness: Annotated[
+        list[str] | None,
+        typer.Option("--harness", metavar="TASK", help="A task of lm-eval for what it forgets; may be repeated."),
+    ] = None,
+    seeds: Annotated[int, typer.Option("--seeds", min=1, max=20, help="Trainings of the largest tuning.")] = 1,
     set_: Set = None,
     json: Json = False,
 ) -> None:
@@ -64,6 +66,7 @@ def advise(  # noqa: PLR0913 (a command's options)
         worthwhile=worthwhile,
         seed=seed,
         seeds=seeds,
+        harness=_tasks(harness),
         overrides=tuple(set_ or ()),
     )
     say(f"advice goes to {wanted.out}")
@@ -86,6 +89,7 @@ def seconds_of(text: str) -> float:
 
 def put_advice(advised: "Advised") -> None:
     """Write the table of alternatives, the verdict, and the reasons."""
+    from luthier.evaluate.table import HARNESS_COLUMNS, harness_rows
     from luthier.jobs.advise.report import COLUMNS, more_rows, table
     from luthier.score.names import title_of
 
@@ -94,6 +98,8 @@ def put_advice(advised: "Advised") -> None:
         put_table(title, COLUMNS, table(found, advised.metric))
         for name, why in found.left_out.items():
             put(f"not measured: {name} ({why})")
+        if found.harness:
+            put_table(f"{found.base_model}: what it forgets", HARNESS_COLUMNS, harness_rows(found.harness))
     best = advised.of_best
     put(f"\n{advised.verdict}\n")
     put("why")
@@ -109,6 +115,13 @@ def put_advice(advised: "Advised") -> None:
             put(f"{name}: {text}")
     put(f"\nadvice: {advised.folder / 'advice.html'}")
     put(f"recipe: {advised.recipe}")
+
+
+def _tasks(named: list[str] | None) -> tuple[str, ...]:
+    """Return tasks of lm-eval; task files count from here, wherever they are read."""
+    from luthier.evaluate.harness import is_task_file
+
+    return tuple(str(Path(task).resolve()) if is_task_file(task) else task for task in named or ())
 
 
 def _prices(path: Path | None) -> "Prices":

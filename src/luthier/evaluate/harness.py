@@ -84,8 +84,17 @@ def asked(tasks: Tasks, model: "LM", *, resamples: int, where: str = FIELD) -> d
     return dict(found or {})
 
 
+def check_package(where: str = FIELD) -> None:
+    """Refuse where the library is not installed."""
+    if importlib.util.find_spec(PACKAGE) is None:
+        why, hint = "the package lm-eval is missing", "pip install 'luthier[lm-eval]'"
+        raise RecipeError("tasks of lm-eval cannot be run", where={"field": where}, why=why, hint=hint)
+
+
 def harness_sources(names: Sequence[str]) -> list[str]:
     """Return hashes of what task files are made of: themselves, the Python beside them, and their local data."""
+    if names:
+        check_package()
     files: dict[Path, None] = {}
     for path in (Path(name) for name in names if is_task_file(name)):
         if path.is_file():
@@ -100,9 +109,7 @@ def load_tasks(names: Sequence[str], *, rows: int, seed: int, where: str = FIELD
     A missing package, an unknown name, data that cannot be fetched, and tasks that would run what a model writes are
     errors.
     """
-    if importlib.util.find_spec(PACKAGE) is None:
-        why = "the package lm-eval is missing"
-        raise RecipeError("tasks of lm-eval cannot be run", where={"field": where}, why=why, hint=_install())
+    check_package(where)
     found = Tasks(seed)
     with quiet(seed):
         for name in dict.fromkeys(names):
@@ -215,7 +222,11 @@ def _read(path: Path, *, functions: bool) -> dict[str, Any]:
     """Return what a task file says, with what it includes; `!function` imports Python from beside it."""
     from lm_eval.tasks.manager import load_yaml
 
-    config: dict[str, Any] = load_yaml(path, resolve_func=functions)
+    try:
+        config: dict[str, Any] = load_yaml(path, resolve_func=functions)
+    except Exception as error:  # a task file names Python of its own, and the library raises no type of its own
+        why = f"{type(error).__name__}: {_first_line(error)}"
+        raise RecipeError("this task file cannot be read", where={"file": path}, why=why) from error
     # Data lies beside the task file, wherever the command was started.
     options = config.get("dataset_kwargs") or {}
     if "data_files" in options:
@@ -229,10 +240,6 @@ def _manager(built_in: bool) -> "TaskManager":
     from lm_eval.tasks import TaskManager
 
     return TaskManager(include_defaults=built_in)
-
-
-def _install() -> str:
-    return "pip install 'luthier[lm-eval]'"
 
 
 def _first_line(error: BaseException) -> str:

@@ -19,6 +19,10 @@ from luthier.score.verdict import in_words
 SAME = 1e-6
 """How far the rows' mean may be from what the library says, as a share: beyond it, they are not what it averages."""
 Way = Literal["mean", "perplexity", ""]
+WRITTEN_COST = 4
+"""A guess, as in `alternatives/budget.py`."""
+USUAL_LONGEST = 256
+"""Tokens of an answer where a task does not say."""
 NAMES = ("tuned", "untuned")
 
 
@@ -57,6 +61,20 @@ def run_tasks(
             lm = HFLM(pretrained=model, tokenizer=tokenizer, batch_size=1)
         found = asked(tasks, lm, resamples=resamples)
     return [score for name in found["results"] for score in _scores(name, found)]
+
+
+def request_tokens(tasks: Tasks, tokenizer: PreTrainedTokenizerBase) -> int:
+    """Return about how many tokens the tasks cost a model, a written one counted as several read ones."""
+    total = 0
+    with quiet(tasks.seed):
+        for name, task in tasks.tasks.items():
+            task.build_all_requests(samples=tasks.rows[name])
+            for request in task.instances:
+                text = "".join(part for part in request.args if isinstance(part, str))
+                total += len(tokenizer.encode(text, add_special_tokens=False))
+                options = request.args[-1] if isinstance(request.args[-1], dict) else None
+                total += 0 if options is None else WRITTEN_COST * options.get("max_gen_toks", USUAL_LONGEST)
+    return total
 
 
 def compared(

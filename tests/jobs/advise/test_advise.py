@@ -2,14 +2,19 @@
 
 import json
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from tests.cli.tiny_run import luthier
 
+from luthier.advise.verdict.prices import Prices
+from luthier.core.artifacts import Base
 from luthier.core.errors import DataError
 from luthier.jobs.advise.advise import Wanted, advise
+from luthier.jobs.advise.kept import RESULTS, keep_advice, kept_advice, key_of_call
 from luthier.model.tiny import save_tiny
+from luthier.recipe import Recipe
 
 ROWS = 150
 
@@ -84,6 +89,8 @@ def test_the_same_again_measures_nothing_and_says_the_same(home, learnable) -> N
     heard = []
     again = advise(wanted(home, "learnable", documents=home / "documents", goal="Say yes or no."), heard.append)
     assert not [event for event in heard if event.kind == "metrics"]
+    assert [event.message for event in heard if "the same was asked before" in event.message]
+    assert again == learnable
     best, before = again.of_best, learnable.of_best
     assert (again.choice, best.chosen, best.reasons) == (learnable.choice, before.chosen, before.reasons)
 
@@ -103,6 +110,34 @@ def test_further_seeds_are_in_the_tuning_s_comparisons_and_no_alternatives_of_th
     for name in ("advice.md", "advice.html"):
         text = (found.folder / name).read_text()
         assert "× 2 seeds" in text and "the spread of the seeds is in the comparisons" in text
+
+
+def test_kept_advice_answers_the_same_call_only(home, learnable) -> None:
+    given = wanted(home, "learnable", documents=home / "documents", goal="Say yes or no.")
+    recipe = Recipe.model_validate({"data": {"path": str(home / "learnable.jsonl")}})
+    base = Base(name="base", folder=home / "base", weights_sha256="w")
+    key = key_of_call(given, recipe, [base], ["a"])
+    assert key == key_of_call(replace(given, out=home / "elsewhere"), recipe, [base], ["a"])
+    others = [
+        key_of_call(replace(given, seeds=3), recipe, [base], ["a"]),
+        key_of_call(replace(given, prices=Prices(machine_hour=3)), recipe, [base], ["a"]),
+        key_of_call(given, recipe, [base], ["b"]),
+        key_of_call(given, recipe, [base.model_copy(update={"weights_sha256": "v"})], ["a"]),
+    ]
+    with (home / "learnable.jsonl").open("a") as file:
+        file.write("\n")
+    others.append(key_of_call(given, recipe, [base], ["a"]))
+    write(home / "learnable.jsonl", rows_of(random_labels=False))
+    assert len({key, *others}) == 6
+
+
+def test_advice_that_somebody_changed_is_given_anew(tmp_path: Path) -> None:
+    for name in RESULTS:
+        (tmp_path / name).write_text("{}")
+    keep_advice(tmp_path, "k")
+    assert kept_advice(tmp_path, "k") is None, "it is no advice"
+    (tmp_path / "advice.json").write_text('{"a": 1}')
+    assert kept_advice(tmp_path, "k") is None
 
 
 def test_random_labels_are_no_reason_to_tune(home) -> None:

@@ -5,12 +5,13 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from luthier.core.artifacts import Prepared, Trained
+from luthier.core.artifacts import HarnessResult, Prepared, Trained
 from luthier.core.events import Emit, Event
 from luthier.evaluate.alternatives.budget import Budget
 from luthier.evaluate.alternatives.desk import Desk, Result
 from luthier.evaluate.alternatives.forgetting import General, general
 from luthier.evaluate.alternatives.questions import question
+from luthier.evaluate.alternatives.tasks import before_and_after
 from luthier.evaluate.alternatives.untuned import Untuned
 from luthier.evaluate.baselines.setting import Setting
 from luthier.evaluate.exam import Exam, chosen_metrics, set_exam
@@ -41,6 +42,7 @@ class Alternatives:
 
     def __init__(self, asked: Question, given: Prepared, budget: Budget, folder: Path, emit: Emit) -> None:
         self.asked, self.given, self.emit = asked, given, emit
+        self._folder = folder / "answers"
         self.exam: Exam = set_exam(EvaluateSpec(max_rows=asked.rows), given, emit, seed=asked.seed)
         self.metric: MetricName = chosen_metrics(EvaluateSpec(), self.exam)[0]
         self.desk = Desk(given, self.exam, self.metric, budget, folder, emit)
@@ -91,6 +93,11 @@ class Alternatives:
     def general(self, trained: Trained | None = None) -> General:
         """Put the general probes to the untuned or a tuned model."""
         return general(self.desk.tuned(trained) if trained else self.desk.base, self.exam.template)
+
+    def tasks(self, names: Sequence[str], trained: Trained) -> list[HarnessResult]:
+        """Put tasks of lm-eval to the untuned and a tuned model; nothing where the budget does not allow it."""
+        rows, seed = self.asked.rows, self.asked.seed
+        return before_and_after(self.desk, names, trained, self._folder, rows=rows, seed=seed)
 
     def answer_tokens(self, result: Result) -> float:
         """Return the mean tokens of an alternative's answers."""

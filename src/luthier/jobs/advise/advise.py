@@ -3,7 +3,6 @@
 import math
 import time
 from collections import Counter
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,16 +13,19 @@ from luthier.advise.verdict.curve import Gain, Point, extrapolate
 from luthier.advise.verdict.decide import FEWEST_ROWS, Measured, Test, Verdict, decide
 from luthier.advise.verdict.prices import Prices
 from luthier.advise.verdict.task import Asked, Task, recognise
-from luthier.core.artifacts import Base, Prepared
+from luthier.core.artifacts import Base, HarnessResult, Prepared
 from luthier.core.errors import DataError
-from luthier.core.events import Emit
+from luthier.core.events import Emit, Event
 from luthier.core.files import write_atomic
 from luthier.evaluate.alternatives.budget import ANSWER_COST, FLOP_PER_S_AND_CORE, FLOP_PER_TOKEN, Budget, halvings
+from luthier.evaluate.harness import check_harness
 from luthier.examples.store import Split
 from luthier.jobs.advise.documents import read_passages
+from luthier.jobs.advise.kept import keep_advice, kept_advice, key_of_call
 from luthier.jobs.advise.pilots import Pilot, Pilots
 from luthier.jobs.advise.report import write_report
 from luthier.jobs.advise.result import Advised, Alternative, Forgotten, MoreRows, OfBase
+from luthier.jobs.advise.wanted import Wanted
 from luthier.jobs.estimate import estimate_plan
 from luthier.jobs.looking import first_recipe, with_fitting_method
 from luthier.jobs.plan import resolve
@@ -42,7 +44,7 @@ if TYPE_CHECKING:
 
 VALIDATION, TEST = 0.1, 0.2
 """Shares of the rows: more is held out than in a run, since what is wanted is a comparison."""
-MOST_HELD_OUT, FEWEST_HELD_OUT = 400, 50
+FEWEST_HELD_OUT = 50
 ZERO_SHOT_SHARE = 0.03
 """Of the budget, what one pass over the held-out questions may take at most."""
 TUNING_SHARE = 0.5
@@ -53,28 +55,6 @@ RESAMPLES = 2000
 WORTHWHILE_SHARE = 0.02
 WORTHWHILE_HUNDRED = 2.0
 HUNDRED = ("chrf", "bleu")
-
-
-@dataclass(frozen=True)
-class Wanted:
-    """What a person asks advice on."""
-
-    files: tuple[str, ...]
-    out: Path
-    goal: str | None = None
-    base_models: tuple[str, ...] = ("smollm2-135m-instruct",)
-    documents: Path | None = None
-    budget_s: float = 600.0
-    prices: Prices = Prices()
-    worthwhile: float | None = None
-    """The smallest difference worth a dearer alternative; None takes 0.02, or 2 where the metric goes to 100."""
-    seed: int = 7
-    held_out: int = MOST_HELD_OUT
-    """Held-out rows answered at most."""
-    overrides: tuple[str, ...] = ()
-    """Values of the recipe that tunings follow, as `train.adapter.r=8`."""
-    seeds: int = 1
-    """How often the largest tuning is trained, with seeds counted on from `seed`."""
 
 
 def advise(wanted: Wanted, emit: Emit, *, rooms: Rooms | None = None) -> Advised:
@@ -91,6 +71,12 @@ def advise(wanted: Wanted, emit: Emit, *, rooms: Rooms | None = None) -> Advised
         _OnBase(wanted, recipe.model_copy(update={"base_model": name}), passages, doors, Budget(share), emit)
         for name in wanted.base_models
     ]
+    key = key_of_call(wanted, recipe, [one.base for one in asked], passages)
+    kept = kept_advice(wanted.out, key)
+    if kept is not None:
+        emit(Event(room="jobs", kind="note", message=f"the same was asked before: the answer lies in {wanted.out}"))
+        return kept
+    check_harness(wanted.harness, where="--harness")
     found = [one.measure() for one in asked]
     best = _best(asked, found)
     advised = Advised(
@@ -113,6 +99,7 @@ def advise(wanted: Wanted, emit: Emit, *, rooms: Rooms | None = None) -> Advised
     write_atomic(advised.recipe, first_recipe(chosen, advised.recipe, emit, rooms=doors))
     write_atomic(wanted.out / "advice.json", advised.model_dump_json(indent=2) + "\n")
     write_report(advised)
+    keep_advice(wanted.out, key)
     return advised
 
 
@@ -194,10 +181,11 @@ class _OnBase:
         if last and self.passages:
             self.asked.tuned_with_passages(f"{last.name} + retrieval", last.trained)
         forgotten = self._forgotten(last)
+        tasks = self._tasks(last)
         gain = self._gain(2.0)
         measured = [_measured(result) for result in _without_small_pilots(self.asked.results)]
         verdict = decide(measured, gain, self.test, whole=self._to_all())
-        return self._of_base(verdict, gain, forgotten, last)
+        return self._of_base(verdict, gain, forgotten, last).model_copy(update={"harness": tasks})
 
     def _forgotten(self, last: Pilot | None) -> Forgotten | None:
         if last is None or not self.budget.allows("what tuning makes it forget", 0.0):
@@ -210,6 +198,14 @@ class _OnBase:
             right_after=after.right,
             questions=before.questions,
         )
+
+    def _tasks(self, last: Pilot | None) -> tuple[HarnessResult, ...]:
+        if not self.wanted.harness:
+            return ()
+        if last is None:
+            self.budget.left_out["tasks of lm-eval"] = "no tuning was measured"
+            return ()
+        return tuple(self.asked.tasks(self.wanted.harness, last.trained))
 
     def _points(self) -> list[Point]:
         """Return each pilot's better way of answering: written, or chosen among the labels."""

@@ -8,6 +8,7 @@ from markupsafe import Markup
 
 from luthier.core.files import write_atomic
 from luthier.evaluate.svg import Bar, Line, interval_chart, line_chart
+from luthier.evaluate.table import HARNESS_COLUMNS, harness_rows
 from luthier.jobs.advise.result import Advised, Alternative, OfBase
 from luthier.score.names import lower_is_better, title_of
 from luthier.score.verdict import estimate_text, number_text
@@ -43,6 +44,9 @@ def markdown(advised: Advised) -> str:
         parts.append(_list(found.left_out, "Not measured") if found.left_out else "Nothing was left out.\n")
         parts.append("## Costs\n\n" + _list(found.costs))
         parts.append("## Benefits\n\n" + _list(found.benefits or {"none": "no tuning was measured"}))
+        if found.harness:
+            tasks = _table(harness_rows(found.harness), HARNESS_COLUMNS)
+            parts.append(f"## What it forgets: tasks of lm-eval\n\n{tasks}")
         parts.append("## More data?\n\n" + more_rows(found, advised.metric) + "\n")
         parts.append(f"## Why: {found.choice}\n\n" + "".join(f"- {reason}\n" for reason in found.reasons))
         if found.sensitivity:
@@ -86,6 +90,8 @@ def page(advised: Advised) -> str:
         advised=advised,
         use_case=use_case(advised),
         columns=COLUMNS,
+        harness_columns=HARNESS_COLUMNS,
+        harness=[harness_rows(found.harness) for found in advised.bases],
         seeds_said=SEEDS_SAID
         if any(one.trainings > 1 for found in advised.bases for one in found.alternatives)
         else "",
@@ -130,8 +136,8 @@ def _row(one: Alternative, metric: str, is_chosen: bool) -> list[str]:
     ]
 
 
-def _table(rows: Sequence[Sequence[str]]) -> str:
-    lines = [f"| {' | '.join(COLUMNS)} |", f"|{'---|' * len(COLUMNS)}"]
+def _table(rows: Sequence[Sequence[str]], columns: Sequence[str] = COLUMNS) -> str:
+    lines = [f"| {' | '.join(columns)} |", f"|{'---|' * len(columns)}"]
     lines += [f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in row)} |" for row in rows]
     return "\n".join(lines) + "\n"
 

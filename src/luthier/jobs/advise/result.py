@@ -6,7 +6,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 
 from luthier.advise.verdict.decide import Choice
-from luthier.core.artifacts import Comparison, Estimate, Family
+from luthier.core.artifacts import Comparison, Estimate, Family, HarnessResult
 
 
 class Frozen(BaseModel):
@@ -67,6 +67,8 @@ class OfBase(Frozen):
     alternatives: tuple[Alternative, ...]
     more_rows: MoreRows | None
     forgotten: Forgotten | None
+    harness: tuple[HarnessResult, ...] = ()
+    """What it forgets, in the tasks of lm-eval that were asked for."""
     costs: dict[str, str]
     """Facts on what a tuning costs and needs, each under its name."""
     benefits: dict[str, str]
