@@ -66,7 +66,7 @@ def summaries(folder: Path) -> list[Row]:
         for one in articles.values()
         if one.get("description") and one.get("extract")
     ]
-    return _drawn(rows, 240)
+    return _drawn(rows, 140)
 
 
 def translations(folder: Path) -> list[Row]:
