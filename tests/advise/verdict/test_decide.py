@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from luthier.advise.verdict.curve import Point, extrapolate
+from luthier.advise.verdict.curve import Gain, Point, extrapolate
 from luthier.advise.verdict.decide import Measured, Test, decide, rows_needed
 from luthier.score.scores import Scores, mean_scores
 
@@ -111,3 +111,27 @@ def test_the_gain_of_a_power_law_lies_in_its_interval() -> None:
 def test_rows_needed_grow_as_the_difference_shrinks() -> None:
     assert rows_needed(0.1) < rows_needed(0.05) < rows_needed(0.02)
     assert 200 < rows_needed(0.1, 0.3) < 300
+
+
+@pytest.mark.parametrize(
+    ("low", "mean", "choice"),
+    [
+        (0.01, 0.10, "tune"),
+        # Sure to rise, and not by enough; likely enough, and not sure to rise at all.
+        (0.01, 0.03, "few-shot"),
+        (-0.01, 0.10, "few-shot"),
+    ],
+)
+def test_what_the_rows_at_hand_are_expected_to_bring_decides(low: float, mean: float, choice: str) -> None:
+    measured = systems(trivial=0.2, prompt=0.4, few_shot=0.60, tune=0.56)
+    whole = Gain(times=4.0, value=mean, low=low, high=0.2, points=2)
+    verdict = decide(measured, None, TEST, whole=whole)
+    assert verdict.choice == choice
+    assert ("on all rows tuning is expected" in " ".join(verdict.reasons)) == (choice == "tune")
+
+
+def test_rows_that_are_yet_to_be_had_must_be_sure_to_pay() -> None:
+    measured = systems(trivial=0.2, prompt=0.4, few_shot=0.60, tune=0.56)
+    expected, sure = (Gain(times=2.0, value=0.10, low=low, high=0.2, points=2) for low in (0.01, 0.08))
+    assert decide(measured, expected, TEST).choice == "few-shot"
+    assert decide(measured, sure, TEST).choice == "data"

@@ -99,11 +99,16 @@ def decide(measured: Sequence[Measured], gain: Gain | None, test: Test, *, whole
     if floor is not None and not _is_above(current, floor, test, comparisons, reasons):
         choice = "data"
     sensitivity = _sensitivity(current, rivals, gain, test)
-    if current.family not in TUNED and _would_win(current, rivals, whole, test):
+    if current.family not in TUNED and whole and _would_win(current, rivals, whole, test, by=whole.value):
         tuned = next(one for one in rivals if one.family == "tune")
         reasons.append(f"on all rows tuning is expected to be the better choice: {_gain_text(whole, tuned)}")
         current, choice = tuned, "tune"
-    elif choice != "data" and current.family not in TUNED and _would_win(current, rivals, gain, test):
+    elif (
+        choice != "data"
+        and current.family not in TUNED
+        and gain
+        and _would_win(current, rivals, gain, test, by=gain.low)
+    ):
         choice = "data"
         reasons.append(f"more rows are expected to make tuning the better choice: {_gain_text(gain, current)}")
     return Verdict(choice, current.name, tuple(reasons), tuple(sensitivity), tuple(comparisons))
@@ -173,12 +178,16 @@ def _is_above(one: Measured, floor: Measured, test: Test, comparisons: list[Comp
     return False
 
 
-def _would_win(current: Measured, rivals: Sequence[Measured], gain: Gain | None, test: Test) -> bool:
-    """Say whether more rows would detectably help tuning, and enough to make it the better choice."""
+def _would_win(current: Measured, rivals: Sequence[Measured], gain: Gain, test: Test, *, by: float) -> bool:
+    """Say whether more rows would detectably help tuning, and by so much that it is the better choice.
+
+    Rows that are there cost nothing but time, so what is expected of them decides; for rows that are yet to be had,
+    what is sure.
+    """
     tuned = next((one for one in rivals if one.family == "tune"), None)
-    if tuned is None or gain is None or lower_is_better(tuned.scores.metric):
+    if tuned is None or lower_is_better(tuned.scores.metric):
         return False
-    return gain.low > 0 and tuned.value + gain.low >= current.value + test.worthwhile
+    return gain.low > 0 and tuned.value + by >= current.value + test.worthwhile
 
 
 def _sensitivity(current: Measured, rivals: Sequence[Measured], gain: Gain | None, test: Test) -> list[str]:
