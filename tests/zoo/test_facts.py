@@ -17,7 +17,7 @@ from tests.laws.source import ROOT, SOURCE, clean_environment, dotted, module_na
 from tests.laws.test_unsafe import breaches_of
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-ABSENT = ("deepspeed", "ray", "mlflow", "gradio", "onnx", "onnxruntime", "lightning", "pytorch_lightning", "zmq")
+ABSENT = ("deepspeed", "ray", "mlflow", "gradio", "lightning", "pytorch_lightning", "zmq")
 SCANNERS = ("picklescan", "modelscan", "fickling")
 STARTERS = ("subprocess.Popen", "subprocess.run", "subprocess.call", "subprocess.check_output", "os.execv", "os.spawnv")
 FLOORS = {"torch": "2.11", "transformers": "5.3", "starlette": "1.3.1", "python-multipart": "0.0.27"}
@@ -93,12 +93,27 @@ def test_cve_2025_1716_no_scanner_decides() -> None:
 
 def test_cve_2026_64849_no_webhook_and_no_client_of_other_servers() -> None:
     clients = imported(("requests", "httpx", "httpx2", "urllib3", "aiohttp", "http", "urllib", "ftplib", "smtplib"))
-    # `luthier judge --with-model` asks the address that a person types; the service does not know it.
-    assert {name.partition(":")[0] for name in clients} == {"endpoint.py"}
+    # `luthier judge --with-model` asks the address that a person types; the service does not know it. Engines ask the
+    # child that they started, and the addresses that the owner wrote into service.yaml: none comes with a request.
+    engines = {"llama_child.py", "llama_http.py", "remote.py"}
+    assert {name.partition(":")[0] for name in clients} == {"endpoint.py", *engines}
+    opening = [path.name for path in source_files() if "open_remote(" in path.read_text()]
+    assert sorted(opening) == ["inference.py", "open.py"]
     assert not [path for path in source_files() if path.match("*/api/**") and "jobs.judge" in path.read_text()]
     assert not [path for path in source_files() if "service" in path.parts and "jobs.judge" in path.read_text()]
     wire = [path for path in source_files() if str(path.relative_to(ROOT)).startswith(WIRE)]
     assert not [path for path in wire if "webhook" in path.read_text().lower()]
+
+
+def test_cve_2025_51480_2026_27489_2026_34446_2026_34447_only_onnx_that_was_just_built_is_read() -> None:
+    readers = {name.partition(":")[0] for name in imported(("onnx", "onnxruntime"))}
+    assert all(name.startswith("onnx") for name in readers)
+    found = [path for path in source_files() if path.name in readers]
+    assert found and all("export/formats" in str(path) for path in found)
+    # Its weights are never read from beside it by the library whose reader of external files was hurt.
+    texts = [path.read_text() for path in found]
+    loads = [line for text in texts for line in text.splitlines() if "onnx.load(" in line]
+    assert loads and all("load_external_data=False" in line for line in loads)
 
 
 def test_cve_2025_32434_no_loader_of_pickles_is_called() -> None:

@@ -215,7 +215,7 @@ def test_cve_2024_21802_2024_23605_2025_53630_2026_27940_2026_33298_absurd_gguf(
     visit = zoo.visit("resolve", name=str(path))
     # A child of its own reads the file; what counts is how long it took once its libraries were there.
     expect_refused(visit, "cannot be used", seconds=60)
-    assert float(visit.text.rpartition("after ")[2].split()[0]) <= SECONDS + 1, visit.text
+    assert float(visit.text.rpartition("after ")[2].split()[0]) <= SECONDS + 3, visit.text
     expect_harmless(visit, tmp_path, zoo, canary)
 
 
