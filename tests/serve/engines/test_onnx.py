@@ -5,11 +5,11 @@ import queue
 from pathlib import Path
 
 import pytest
-from tests.export.wide import save_wide
+from tests.export.wide import save_lora, save_wide
 
 from luthier.core.errors import LuthierError, ModelError
 from luthier.examples.example import Message
-from luthier.export.formats.onnx import build
+from luthier.export.formats.onnx import build, build_with_adapters
 from luthier.export.spec import Form
 from luthier.model.generate import generate
 from luthier.model.load import load_model, load_tokenizer
@@ -151,3 +151,26 @@ def test_a_damaged_folder_is_refused(folder: Path, base: Path, tmp_path: Path) -
             engine.chances([1], [2], tmp_path / "none.onnx_adapter")
         finally:
             engine.close()
+
+
+def test_an_adapter_in_use_leaves_when_its_answer_has_ended(base: Path, tmp_path: Path) -> None:
+    adapters = {name: save_lora(base, tmp_path / name, seed=seed) for seed, name in enumerate(("a", "b"))}
+    out = tmp_path / "out"
+    out.mkdir()
+    build_with_adapters(Form(name="onnx"), base, adapters, out)
+    first, second = (out / "adapters" / f"{name}.onnx_adapter" for name in adapters)
+    engine = OnnxEngine(out, ServeSpec(threads=1))
+    heard: queue.SimpleQueue[Piece | LuthierError] = queue.SimpleQueue()
+    try:
+        ticket = engine.submit(Ask((5, 6, 7), Sampling(400, temperature=0, logit_bias={272: -100.0}), first), heard.put)
+        heard.get(timeout=60)
+        engine.unload(first)
+        ticket.cancel()
+        while heard.get(timeout=60).finish != "cancelled":
+            pass
+        # The thread goes on, and names are not given out twice.
+        for adapter in (second, first, second):
+            assert len(engine.chances([5, 6], [7], adapter)) == 2
+            engine.unload(adapter)
+    finally:
+        engine.close()

@@ -54,7 +54,7 @@ def run_builder(form: Form, merged: Path, out: Path, *, overrides: list[dict[str
         raise RecipeError(f"`{form.name}` cannot be built for {form.target}", where={"option": "--target"}, hint=hint)
     weights = {"type": bits, "block_size": form.block_size, "method": form.algorithm, "overrides": overrides}
     if bits == "int4":
-        # Embeddings, too: often a fifth of a small model. In 8 bits the runtime has no kernel for them.
+        # Embeddings, too: often a fifth of a small model. In 8 bits the builder does not write them.
         weights["op_types"] = ["MatMul", "Gather"]
     arguments = ["-i", str(merged), "-o", str(out), "-p", precision, "-e", PROVIDERS[form.target]]
     if bits:

@@ -24,6 +24,8 @@ NODE = re.compile(r"/(?:model/layers\.(\d+)/(?:attn|mlp)/|)(\w+)/MatMul(?:_Q[48]
 TENSOR = re.compile(r"base_model\.model\.(.+)\.lora_([AB])\.weight")
 MODULE = re.compile(r"(?:.*\.layers\.(\d+)\.(?:self_attn|attn|mlp)\.|)(\w+)")
 FUSED = {"qkv_proj": ("q_proj", "k_proj", "v_proj"), "gate_up_proj": ("gate_proj", "up_proj")}
+BASE_CHANGING = ("pissa", "olora", "corda", "loftq", "lora_ga")
+"""Beginnings of `init_lora_weights` that change the base's weights too."""
 Place = tuple[int | None, str]
 """A layer's number, None for the output layer, and the matrix's name there."""
 
@@ -49,12 +51,10 @@ class Lora:
 
 def read_adapter(name: str, folder: Path) -> Lora:
     """Return a LoRA adapter in PEFT's format; ModelError for other kinds, and for another base's."""
-    from safetensors.numpy import load_file
-
     told = read_json(folder / "adapter_config.json")
     _check_kind(told, folder)
     alpha = float(told.get("lora_alpha", 8))
-    tensors = load_file(folder / "adapter_model.safetensors")
+    tensors = _tensors(folder / "adapter_model.safetensors")
     halves: dict[Place, dict[str, Array]] = {}
     for tensor, value in tensors.items():
         found = TENSOR.fullmatch(tensor)
@@ -66,10 +66,23 @@ def read_adapter(name: str, folder: Path) -> Lora:
         halves.setdefault(place, {})[found[2]] = value.astype(np.float32)
     pairs = {}
     for place, both in halves.items():
+        if both.keys() != {"A", "B"} or not all(np.isfinite(value).all() for value in both.values()):
+            why = f"its update of layer {place[0]} {place[1]} is not whole, or not finite"
+            raise ModelError("the adapter's weights are damaged", where={"adapter": folder}, why=why)
         rank = both["A"].shape[0]
         divisor = math.sqrt(rank) if told.get("use_rslora") else rank
         pairs[place] = Pair(both["A"].T.copy(), (both["B"].T * (alpha / divisor)).astype(np.float32))
     return Lora(name, folder, pairs)
+
+
+def _tensors(path: Path) -> dict[str, Array]:
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    try:
+        return load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise ModelError("the adapter's weights cannot be read", where={"file": path}) from error
 
 
 def _check_kind(told: Mapping[str, Any], folder: Path) -> None:
@@ -86,6 +99,10 @@ def _check_kind(told: Mapping[str, Any], folder: Path) -> None:
             hint = "export it by itself, merged: `--to onnx-int8`"
             where = {"adapter": folder, "field": key}
             raise ModelError("this adapter cannot be switched in an ONNX model", where=where, why=what, hint=hint)
+    start = str(told.get("init_lora_weights")).lower()
+    if start.startswith(BASE_CHANGING):
+        why = f"it began as `{start}`, which changes the base's weights too"
+        raise ModelError("this adapter cannot be switched in an ONNX model", where={"adapter": folder}, why=why)
     if str(told.get("bias", "none")) != "none":
         why = "its biases were trained"
         raise ModelError("this adapter cannot be switched in an ONNX model", where={"adapter": folder}, why=why)

@@ -5,6 +5,7 @@ the folder says of itself is taken from its own files by the runtime's own token
 template or a lost end shows.
 """
 
+import itertools
 import json
 import queue
 import threading
@@ -64,6 +65,7 @@ class OnnxEngine:
         self._known: dict[Path, str] = {}
         """Adapters in memory, by what the runtime calls them."""
         self._unwanted: set[Path] = set()
+        self._numbers = itertools.count()
         self._grammars = Grammars(self._hf, int(told.get("vocab_size", len(self._hf))))
         self._waiting: deque[Row] = deque()
         self._running: list[_Answer] = []
@@ -189,6 +191,8 @@ class OnnxEngine:
             self._counts["steps"] += 1
             if self._is_over(answer):
                 self._running.remove(answer)
+                # It holds its adapter, which cannot go as long as it is there.
+                answer.generator = None
                 self._gone()
         self._let_go()
 
@@ -217,7 +221,10 @@ class OnnxEngine:
             return True
         try:
             self._counts["answer"] += 1
-            if row.next(_logits(answer.generator), self._grammars, self.stop_ids) is not None:
+            logits = _logits(answer.generator)
+            if not bool(logits.max().isfinite()):
+                raise ModelError("the model's numbers are not finite", hint="take another adapter, or another form")
+            if row.next(logits, self._grammars, self.stop_ids) is not None:
                 return True
             answer.generator.append_tokens(np.array([[row.next_token]], dtype=np.int32))
         except Exception as error:  # noqa: BLE001 (a row's trouble is nobody else's)
@@ -239,7 +246,8 @@ class OnnxEngine:
         if path not in self._known:
             if not path.is_file():
                 raise ModelError("there is no such adapter", where={"file": path})
-            name = f"{len(self._known)}-{path.stem}"
+            # A number of its own: one given out twice would name an adapter that is still there.
+            name = f"{next(self._numbers)}-{path.stem}"
             self._adapters.load(str(path), name)
             self._known[path] = name
         return self._known[path]
@@ -248,7 +256,12 @@ class OnnxEngine:
         """Take the adapters that nobody wants, and no answer uses, out of memory."""
         used = {answer.row.ask.adapter for answer in self._running} | {row.ask.adapter for row in self._waiting}
         for path in [path for path in self._unwanted if path in self._known and path not in used]:
-            self._adapters.unload(self._known.pop(path))
+            try:
+                self._adapters.unload(self._known[path])
+            except RuntimeError:
+                # Something still holds it, such as an error that is on its way; it goes the next time.
+                continue
+            del self._known[path]
             self._unwanted.discard(path)
 
     def _chances(self, prompt: Sequence[int], answer: Sequence[int], adapter: Path | None) -> Chances:
