@@ -4,7 +4,9 @@ import json
 import re
 from pathlib import Path
 
+import openai
 import pytest
+from tests.cli.serving import serving
 from tests.cli.tiny_run import luthier
 from tests.export.wide import save_lora, save_wide
 
@@ -33,9 +35,12 @@ def test_a_run_is_exported_timed_measured_and_talked_to(home: Path) -> None:
     assert [one["format"] for one in told["exported"]] == ["merged", "onnx"]
     assert all(one["certificates"]["model"]["result"] == "passed" for one in told["exported"])
 
-    timed = luthier(home, "bench", "runs/one/export/merged", "runs/one/export/onnx", "--rounds", "1", "--json")
+    sizes = ("--rounds", "1", "--prompt-tokens", "40", "--answer-tokens", "9", "--threads", "1")
+    timed = luthier(home, "bench", "runs/one/export/merged", "runs/one/export/onnx", *sizes, "--json")
     assert timed.returncode == 0, timed.stderr
-    rows = json.loads(timed.stdout)["rows"]
+    told = json.loads(timed.stdout)
+    rows = told["rows"]
+    assert (told["rounds"], told["prompt_tokens"], told["answer_tokens"]) == (1, 40, 9)
     assert [row["name"] for row in rows] == ["merged", "onnx"]
     assert all(row["answer_tokens_per_second"] > 0 and row["memory_bytes"] > 0 and not row["error"] for row in rows)
 
@@ -93,3 +98,20 @@ def test_olives_commands_write_one_model_with_adapters(home: Path) -> None:
 def test_an_unknown_option_of_auto_opt_is_guessed(home: Path) -> None:
     refused = luthier(home, "auto-opt", "--model_name", "base", "--output_path", "x")
     assert refused.returncode == 2 and re.search(r"did you mean `--model[_-]name[_-]or[_-]path`", refused.stderr)
+
+
+def test_an_export_is_served_under_its_name(home: Path) -> None:
+    made = luthier(home, "export", "runs/one", "--to", "onnx", "--prompts", "3", "--out", "served", "--json")
+    assert made.returncode == 0, made.stderr
+    assert json.loads(made.stdout)["exported"][0]["certificates"]["model"]["prompts"] == "3 held-out prompts"
+    with serving(home, "--model", "one=served/onnx", "--engine", "onnx") as server:
+        client = openai.OpenAI(base_url=server.address(), api_key=server.first_key(), max_retries=0)
+        assert "one" in [model.id for model in client.models.list()]
+        message = [{"role": "user", "content": "say 3"}]
+        said = client.chat.completions.create(model="one", messages=message, temperature=0, max_tokens=24)
+        assert said.model == "one" and said.choices[0].message.content is not None
+        # The base is no ONNX folder, and nothing else may run it.
+        with pytest.raises(openai.APIStatusError, match="does not read this folder"):
+            client.chat.completions.create(model="smollm2-135m-instruct", messages=message, max_tokens=2)
+    once = luthier(home, "chat", "served/onnx", "--once", "say 3").stdout.rstrip("\n")
+    assert once.startswith(said.choices[0].message.content)

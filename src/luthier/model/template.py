@@ -107,6 +107,21 @@ class Template:
         """Return the ids of a conversation that the assistant is to continue."""
         return self._ids(self._prompt(messages, tools)[0])
 
+    def as_text(self, messages: Sequence[dict[str, Any]], tools: Sequence[dict[str, Any]] = ()) -> str:
+        """Return a conversation that is worded for the template already, as an engine is given it, as text."""
+        made = self.tokenizer.apply_chat_template(
+            list(messages),
+            tools=list(tools) or None,
+            chat_template=self._chosen,
+            add_generation_prompt=True,
+            tokenize=False,
+        )
+        return str(made)
+
+    def ids_of(self, rendered: str) -> list[int]:
+        """Return a rendered prompt's ids; templates write their own BOS."""
+        return list(self.tokenizer.encode(rendered, add_special_tokens=False))
+
     def worded(self, example: Example) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
         """Return a request for the example's answer as any engine's template takes it: messages and tools."""
         messages = example.messages[: _last_trained(example.messages)]

@@ -85,6 +85,14 @@ class Piece:
     """Set on the last piece and on no other."""
 
 
+def answer_limit(ask: Ask, context: float) -> int:
+    """Return how many tokens an answer may have; ValueError for a prompt that is empty or fills the context."""
+    limit = int(min(ask.sampling.max_tokens, context - len(ask.ids)))
+    if not ask.ids or limit < 1:
+        raise ValueError("a prompt has at least one token and fewer than the context holds")
+    return limit
+
+
 Heard = Callable[[Piece | LuthierError], None]
 """Called from the engine's thread, in order; an error is the last thing said. It must return at once."""
 

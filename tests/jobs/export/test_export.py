@@ -15,6 +15,7 @@ from transformers import AutoModelForCausalLM
 from luthier.core.artifacts import Exports
 from luthier.core.errors import CheckpointError, RecipeError, ResourceError
 from luthier.core.files import sha256_of
+from luthier.examples.example import Message
 from luthier.export.manifest import check_files, read_manifest
 from luthier.export.spec import Form
 from luthier.jobs.export import export as flow
@@ -24,7 +25,9 @@ from luthier.jobs.export.source import Most, source_of_run
 from luthier.model.adapter import load_tuned
 from luthier.model.adapters.full import FullSpec
 from luthier.model.adapters.lora import LoraSpec
-from luthier.model.load import load_model
+from luthier.model.generate import generate
+from luthier.model.load import load_model, load_tokenizer
+from luthier.model.template import Template
 from luthier.model.tiny import FAMILIES
 
 
@@ -211,8 +214,11 @@ def test_a_bundle_has_what_another_machine_needs(tmp_path: Path) -> None:
     names = {path.name for path in folder.iterdir()}
     assert names == {"model", "run.py", "requirements.txt", "Dockerfile", "LICENCE.md", "README.md", "manifest.json"}
     asked = subprocess.run([sys.executable, folder / "run.py", "say 1"], capture_output=True, text=True, check=True)
-    loaded = load_model(folder / "model")
-    assert asked.stdout.strip() or loaded is not None
+    tuned, template = load_tuned(given.prepared.base.folder, given.weights), Template(load_tokenizer(folder / "model"))
+    ids = template.messages_ids([Message(role="user", content="say 1")])
+    # As many tokens as the example asks for; the tokenizer's own clean-up of spaces is not what is compared.
+    expected = generate(tuned, template, [ids], max_new_tokens=256)[0].text
+    assert "".join(asked.stdout.split()) == "".join(expected.split())
     assert "`mit`" in (folder / "LICENCE.md").read_text()
 
 

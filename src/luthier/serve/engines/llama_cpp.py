@@ -31,7 +31,18 @@ from luthier.serve.engines.line import Line, Turn
 from luthier.serve.engines.llama_child import BATCH, Child, Orders
 from luthier.serve.engines.llama_http import Caller, Json
 from luthier.serve.engines.open import GGUF_FILE
-from luthier.serve.request import Ask, Chance, EngineError, EngineStats, Finish, Heard, Piece, Sampling, Spoken
+from luthier.serve.request import (
+    Ask,
+    Chance,
+    EngineError,
+    EngineStats,
+    Finish,
+    Heard,
+    Piece,
+    Sampling,
+    Spoken,
+    answer_limit,
+)
 from luthier.serve.spec import ServeSpec
 from luthier.serve.text import Speaker
 
@@ -73,9 +84,7 @@ class LlamaCppEngine:
         if ask.sampling.grammar:
             why = "llama.cpp reads grammars in a form of its own"
             raise EngineError("this engine cannot hold answers to a grammar", why=why, hint=OTHER_ENGINE)
-        limit = int(min(ask.sampling.max_tokens, self.context - len(ask.ids)))
-        if not ask.ids or limit < 1:
-            raise ValueError("a prompt has at least one token and fewer than the context holds")
+        limit = answer_limit(ask, self.context)
         return self._line.join(Turn(ask, heard, limit))
 
     def embed(self, prompts: Sequence[Sequence[int]], adapter: Path | None = None) -> list[list[float]]:

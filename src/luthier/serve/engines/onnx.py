@@ -26,7 +26,7 @@ from luthier.model.checks import read_json
 from luthier.model.device import physical_cores
 from luthier.model.load import load_tokenizer
 from luthier.serve.constrain import Grammars
-from luthier.serve.request import Ask, EngineError, EngineStats, Heard, Piece, QueueFullError
+from luthier.serve.request import Ask, EngineError, EngineStats, Heard, Piece, QueueFullError, answer_limit
 from luthier.serve.rows import Row
 from luthier.serve.sampling import Chooser
 from luthier.serve.spec import ServeSpec
@@ -94,9 +94,7 @@ class OnnxEngine:
 
     def submit(self, ask: Ask, heard: Heard) -> Row:
         """Put a request in line and return at once; raise QueueFullError where the line is full."""
-        limit = min(ask.sampling.max_tokens, self.context - len(ask.ids))
-        if not ask.ids or limit < 1:
-            raise ValueError("a prompt has at least one token and fewer than the context holds")
+        limit = answer_limit(ask, self.context)
         row = Row(ask, heard, limit, Speaker(self._hf, ask.sampling.stop), Chooser(ask.sampling))
         with self._state:
             self._check_open()

@@ -23,7 +23,17 @@ from luthier.core.errors import LuthierError, ModelError
 from luthier.model.load import context_length, load_tokenizer
 from luthier.model.template import Template
 from luthier.serve.engines.line import LONGEST_WAIT_S, Line, Turn
-from luthier.serve.request import Ask, Chance, EngineError, EngineStats, Heard, Piece, QueueFullError, Spoken
+from luthier.serve.request import (
+    Ask,
+    Chance,
+    EngineError,
+    EngineStats,
+    Heard,
+    Piece,
+    QueueFullError,
+    Spoken,
+    answer_limit,
+)
 from luthier.serve.spec import ServeSpec
 from luthier.serve.text import Speaker
 
@@ -69,9 +79,7 @@ class RemoteEngine:
         if ask.adapter is not None or ask.sampling.grammar:
             what = "takes no adapter" if ask.adapter is not None else "cannot hold answers to a grammar"
             raise EngineError(f"this engine {what}", why="the model is another server's", hint="serve the model here")
-        limit = int(min(ask.sampling.max_tokens, self.context - len(ask.ids)))
-        if not ask.ids or limit < 1:
-            raise ValueError("a prompt has at least one token and fewer than the context holds")
+        limit = answer_limit(ask, self.context)
         return self._line.join(Turn(ask, heard, limit))
 
     def embed(self, prompts: Sequence[Sequence[int]], adapter: Path | None = None) -> list[list[float]]:
@@ -80,15 +88,11 @@ class RemoteEngine:
 
     def render(self, messages: Sequence[Json], tools: Sequence[Json] = ()) -> str:
         """Return a conversation as text, by the local folder's template."""
-        chosen = None if self._template.has_chat else self._template.source
-        made = self._tokenizer.apply_chat_template(
-            list(messages), tools=list(tools) or None, chat_template=chosen, add_generation_prompt=True, tokenize=False
-        )
-        return str(made)
+        return self._template.as_text(messages, tools)
 
     def encode(self, rendered: str) -> list[int]:
         """Return a rendered prompt's ids; templates write their own BOS."""
-        return list(self._tokenizer.encode(rendered, add_special_tokens=False))
+        return self._template.ids_of(rendered)
 
     def chances(
         self, prompt: Sequence[int], answer: Sequence[int], adapter: Path | None = None

@@ -30,7 +30,7 @@ from luthier.serve.constrain import Grammars
 from luthier.serve.lora import Route, route_linears
 from luthier.serve.pool import FAMILIES, NAME, Pool, Prompt, Shape, Together
 from luthier.serve.prefix import Prefixes, Whose
-from luthier.serve.request import Ask, EngineError, EngineStats, Heard, Piece, QueueFullError
+from luthier.serve.request import Ask, EngineError, EngineStats, Heard, Piece, QueueFullError, answer_limit
 from luthier.serve.rows import Row
 from luthier.serve.sampling import Chooser
 from luthier.serve.shelf import Shelf
@@ -101,9 +101,7 @@ class TransformersEngine:
 
     def submit(self, ask: Ask, heard: Heard) -> Row:
         """Put a request in line and return at once; raise QueueFullError where the line is full."""
-        limit = min(ask.sampling.max_tokens, self.context - len(ask.ids))
-        if not ask.ids or limit < 1:
-            raise ValueError("a prompt has at least one token and fewer than the context holds")
+        limit = answer_limit(ask, self.context)
         row = Row(ask, heard, limit, Speaker(self._tokenizer, ask.sampling.stop), Chooser(ask.sampling))
         with self._state:
             self._check_open()
@@ -124,15 +122,11 @@ class TransformersEngine:
 
     def render(self, messages: Sequence[dict[str, Any]], tools: Sequence[dict[str, Any]] = ()) -> str:
         """Return a conversation as text; see `serve.request.Engine`."""
-        chosen = None if self._template.has_chat else self._template.source
-        made = self._tokenizer.apply_chat_template(
-            list(messages), tools=list(tools) or None, chat_template=chosen, add_generation_prompt=True, tokenize=False
-        )
-        return str(made)
+        return self._template.as_text(messages, tools)
 
     def encode(self, rendered: str) -> list[int]:
         """Return a rendered prompt's ids; templates write their own BOS."""
-        return list(self._tokenizer.encode(rendered, add_special_tokens=False))
+        return self._template.ids_of(rendered)
 
     def chances(
         self, prompt: Sequence[int], answer: Sequence[int], adapter: Path | None = None
