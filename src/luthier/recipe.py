@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from luthier.core.spec import Spec
 from luthier.data.spec import DataSpec
 from luthier.evaluate.spec import EvaluateSpec
-from luthier.export.spec import ExportName, Form
+from luthier.export.spec import FormEntry
 from luthier.train.spec import TrainSpec
 
 
@@ -22,7 +22,7 @@ class Recipe(Spec):
     """The training."""
     evaluate: EvaluateSpec | None = EvaluateSpec()
     """The measurement; null leaves it out."""
-    export: tuple[ExportName | Form, ...] = ("merged",)
+    export: tuple[FormEntry, ...] = ("merged",)
     """The forms to write at the end, each certified: a name, or a mapping with `name` and its options."""
     seed: int = Field(7, ge=0, lt=2**31)
     """Seed of splits, data order and every draw."""

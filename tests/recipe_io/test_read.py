@@ -3,6 +3,7 @@ from pathlib import Path
 import pytest
 
 from luthier.core.errors import DataError, RecipeError
+from luthier.export.spec import form_of
 from luthier.jobs.prepare import check_sources
 from luthier.recipe import Plan, Recipe
 from luthier.recipe_io.read import check_recipe, load_recipe, recipe_from, recipe_yaml
@@ -175,3 +176,25 @@ def test_recipes_from_python_are_checked_too() -> None:
     recipe = Recipe(data={"path": "x"}, train={"epochs": 1, "steps": 1})
     with pytest.raises(RecipeError, match="both set"):
         check_recipe(recipe)
+
+
+@pytest.mark.parametrize(
+    ("entry", "field", "what"),
+    [
+        ("mergd", "export[1]", "did you mean `merged`?"),
+        ("{name: gguf, block_size: 64}", "export[1]", "`gguf` has no option `block_size`"),
+        ("{name: onnx-int4, block_size: 33}", "export[1].block_size", "`export[1].block_size` cannot be `33`"),
+        ("{name: onnx-int4, blok_size: 64}", "export[1].blok_size", "did you mean `export[1].block_size`?"),
+    ],
+)
+def test_a_wrong_form_of_export_is_explained_before_any_work(tmp_path: Path, entry: str, field: str, what: str) -> None:
+    error = error_of(tmp_path, f"data: x\nexport: [merged, {entry}]\n")
+    assert what in str(error), str(error)
+    assert error.where["line"] == "2" and error.where["field"] == field and "also" not in error.where
+
+
+def test_a_form_of_export_may_have_options(tmp_path: Path) -> None:
+    recipe = load(tmp_path, "data: x\nexport: [merged, {name: onnx-int4, block_size: 64, wider: ['0', head]}]\n")
+    assert [form_of(one).title for one in recipe.export] == ["merged", "onnx-int4-b64-w0.head"]
+    (tmp_path / "again.yaml").write_text(recipe_yaml(recipe))
+    assert load_recipe(tmp_path / "again.yaml").export == recipe.export

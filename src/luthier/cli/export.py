@@ -1,7 +1,7 @@
 """`luthier export`: write a tuned model in forms that other programs run, each with its certificate."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -113,20 +113,13 @@ def _forms(
         return None
     parts = tuple(part.strip() for part in (wider or "").split(",") if part.strip())
     try:
-        return tuple(
-            Form(name=name, **_options(name, target=target, block_size=block_size, algorithm=algorithm, wider=parts))
-            for name in names
-        )
+        given = {"target": target, "block_size": block_size, "algorithm": algorithm, "wider": parts}
+        return tuple(Form.model_validate({"name": name, **given}) for name in names)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = {"option": "--" + "-".join(str(part) for part in first["loc"]).replace("_", "-")}
-        raise RecipeError("this option cannot be taken", where=where, why=str(first["msg"])) from error
-
-
-def _options(name: str, **given: Any) -> dict[str, Any]:
-    """Return the options that differ from the usual: forms that have none refuse only those."""
-    usual = {"target": "cpu", "block_size": 32, "algorithm": "rtn", "wider": ()}
-    return {key: value for key, value in given.items() if value != usual[key]}
+        first = error.errors(include_url=False)[0]
+        where = {"option": f"--{first['loc'][0]}".replace("_", "-")} if first["loc"] else {}
+        why = str(first["msg"]).removeprefix("Value error, ")
+        raise RecipeError("these options cannot be taken", where=where, why=why) from error
 
 
 def put_result(result: "ExportResult", *, as_json: bool) -> None:

@@ -1,8 +1,8 @@
 """What can be said about export."""
 
-from typing import Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Discriminator, Field, Tag, model_validator
 
 from luthier.core.spec import Spec
 
@@ -41,19 +41,31 @@ class Form(Spec):
     wider: tuple[str, ...] = Field((), max_length=1024)
     """Parts of a quantised ONNX model that keep more bits: numbers of layers, or `head` for the output layer."""
 
+    @model_validator(mode="after")
+    def _has_these_options(self) -> Self:
+        if self.options and not self.name.startswith("onnx"):
+            name = next(iter(self.options))
+            raise ValueError(f"`{self.name}` has no option `{name}`: it goes with onnx, onnx-int8 and onnx-int4")
+        if self.name == "onnx" and self.options.keys() - {"target"}:
+            raise ValueError("`onnx` is not quantised: blocks and wider parts go with onnx-int8 and onnx-int4")
+        return self
+
+    @property
+    def options(self) -> dict[str, object]:
+        """The options that differ from the usual."""
+        usual = {name: field.default for name, field in type(self).model_fields.items() if name != "name"}
+        return {name: getattr(self, name) for name, value in usual.items() if getattr(self, name) != value}
+
     @property
     def title(self) -> str:
         """The name with what differs from the usual, as a folder's name."""
-        parts = [self.name]
-        if self.target != "cpu":
-            parts.append(self.target)
-        if self.algorithm != "rtn":
-            parts.append(self.algorithm.replace("_", ""))
-        if self.block_size != 32:
-            parts.append(f"b{self.block_size}")
-        if self.wider:
-            parts.append("w" + ".".join(_ranges(self.wider)))
-        return "-".join(parts)
+        words = {
+            "target": self.target,
+            "algorithm": self.algorithm.replace("_", ""),
+            "block_size": f"b{self.block_size}",
+            "wider": "w" + ".".join(_ranges(self.wider)),
+        }
+        return "-".join([self.name, *(word for name, word in words.items() if name in self.options)])
 
 
 def _ranges(parts: tuple[str, ...]) -> list[str]:
@@ -66,6 +78,17 @@ def _ranges(parts: tuple[str, ...]) -> list[str]:
         else:
             words.append(str(number))
     return words + [part for part in parts if not part.isdecimal()]
+
+
+def _branch(entry: object) -> str:
+    return NAME_BRANCH if isinstance(entry, str) else FORM_BRANCH
+
+
+NAME_BRANCH, FORM_BRANCH = "(name)", "(form)"
+FormEntry = Annotated[
+    Annotated[ExportName, Tag(NAME_BRANCH)] | Annotated[Form, Tag(FORM_BRANCH)], Discriminator(_branch)
+]
+"""A form as a recipe writes it: in one word, or with its options."""
 
 
 def form_of(asked: "ExportName | Form") -> Form:

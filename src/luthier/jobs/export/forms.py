@@ -42,16 +42,6 @@ def check_forms(forms: tuple[Form, ...], source: Source) -> None:
             why = "`full` trains all weights" if source.weights is not None else "this is a base model"
             hint = "write `export: [merged]`, or `--to merged`"
             raise RecipeError(f"there is no adapter to export: {why}", where={"field": "export"}, hint=hint)
-        if not form.name.startswith("onnx"):
-            changed = {"target": "cpu", "block_size": 32, "algorithm": "rtn", "wider": ()}
-            foreign = [name for name, usual in changed.items() if getattr(form, name) != usual]
-            if foreign:
-                option = foreign[0].replace("_", "-")
-                what = f"`{form.name}` has no option `{foreign[0]}`"
-                raise RecipeError(what, hint=f"`{option}` goes with onnx, onnx-int8 and onnx-int4")
-        if form.name == "onnx" and (form.block_size != 32 or form.algorithm != "rtn" or form.wider):
-            hint = "take `onnx-int8` or `onnx-int4`"
-            raise RecipeError("`onnx` is not quantised: it has no blocks and no wider parts", hint=hint)
 
 
 def check_packages(forms: Sequence[ExportName | Form]) -> None:
