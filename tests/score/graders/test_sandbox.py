@@ -365,7 +365,8 @@ def _below(process: int) -> list[int]:
 
 
 def _await(wanted):
-    for _ in range(200):
+    # A process that begins on a busy machine takes seconds.
+    for _ in range(600):
         if value := wanted():
             return value
         time.sleep(0.05)
