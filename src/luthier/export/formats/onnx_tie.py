@@ -4,7 +4,6 @@ The builder writes embeddings of a model in 8 bits as fp32, beside the same numb
 with many words and few layers that is half the file.
 """
 
-import os
 import re
 import tempfile
 from pathlib import Path
@@ -36,7 +35,7 @@ def tie_embeddings(path: Path) -> bool:
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
         ir.save(model, Path(folder) / path.name, external_data=f"{path.name}.data")
         for written in Path(folder).iterdir():
-            os.replace(written, path.parent / written.name)
+            written.replace(path.parent / written.name)
     return True
 
 
