@@ -21,7 +21,8 @@ model = AutoPeftModelForCausalLM.from_pretrained("adapter")  # loads the base mo
 ```"""
 
 ROUNDED = """It was trained beside the base *rounded to 4 bits*. On the base in full precision, which the lines above
-load, it says nearly but not quite what was measured here; the `merged` form, and Luthier itself, have the rounded base."""
+load, it says nearly but not quite what was measured here; the `merged` form and Luthier itself have the rounded
+base."""
 
 
 def model_card(plan: Plan, trained: Trained, report: Report | None) -> str:

@@ -36,9 +36,9 @@ class LoraSpec(Spec):
     """Divide the scale by the square root of r instead of r, which suits large ranks (arXiv:2312.03732)."""
     dora: bool = False
     """Train the weights' lengths apart from their directions (arXiv:2402.09353); slower, and served merged."""
-    rank_pattern: dict[str, Annotated[int, Field(ge=1, le=4096)]] = Field(default_factory=dict)
+    rank_pattern: dict[str, Annotated[int, Field(ge=1, le=4096)]] = {}
     """Other ranks for some of the layers, by the end of their names; served merged."""
-    alpha_pattern: dict[str, Annotated[float, Field(gt=0)]] = Field(default_factory=dict)
+    alpha_pattern: dict[str, Annotated[float, Field(gt=0)]] = {}
     """Other scales for some of the layers, by the end of their names; served merged."""
     modules_to_save: tuple[str, ...] = ()
     """Parts of the model that train whole, such as a norm, and are saved with the update; served merged."""

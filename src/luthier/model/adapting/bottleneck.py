@@ -103,9 +103,8 @@ def _places(model: PreTrainedModel, spec: BottleneckSpec) -> Iterator[str]:
     """Yield the names of the layers' last projections, behind which the networks stand."""
     layers = decoder_layers(model)
     prefix = next(name for name, module in model.named_modules() if module is layers)
-    parts = (
-        [(MLP, LAST_OF_MLP)] if spec.placement == "pfeiffer" else [(ATTENTION, LAST_OF_ATTENTION), (MLP, LAST_OF_MLP)]
-    )
+    parts = [(ATTENTION, LAST_OF_ATTENTION), (MLP, LAST_OF_MLP)]
+    parts = parts[1:] if spec.placement == "pfeiffer" else parts
     for number, layer in enumerate(layers):
         for blocks, lasts in parts:
             yield f"{prefix}.{number}.{_last(layer, blocks, lasts, model)}"

@@ -59,7 +59,7 @@ class Lora:
         config.rank_pattern, config.alpha_pattern = dict(spec.rank_pattern), dict(spec.alpha_pattern)
         config.modules_to_save = list(spec.modules_to_save) or None
         if spec.init in MOVES_BASE:
-            _check_ranks(max((spec.r, *spec.rank_pattern.values())), model)
+            _check_begins(spec, model)
         return config
 
 
@@ -75,7 +75,16 @@ def low_rank(spec: LoraSpec | QloraSpec, model: PreTrainedModel) -> LoraConfig:
     )
 
 
-def _check_ranks(rank: int, model: PreTrainedModel) -> None:
+def _check_begins(spec: LoraSpec, model: PreTrainedModel) -> None:
+    """Raise ModelError where the update cannot begin as a part of the weights."""
+    if spec.init == "olora" and transposed(model):
+        raise ModelError(
+            "`olora` does not fit this model",
+            where={"field": "train.adapter.init", "model": type(model).__name__},
+            why="its layers keep their weights transposed, which PEFT takes no notice of",
+            hint="set it to `pissa`, or leave it out",
+        )
+    rank = max((spec.r, *spec.rank_pattern.values()))
     least = min(min(part.weight.shape) for part in model.modules() if is_linear(part))
     if rank > least:
         raise ModelError(
