@@ -22,12 +22,12 @@ def test_each_value_becomes_the_nearest(shape: tuple[int, int], double: bool) ->
     found = rounded(given, block_size=64, double=double)
     flat = torch.nn.functional.pad(given.flatten(), (0, -given.numel() % 64)).view(-1, 64)
     largest = flat.abs().amax(dim=1, keepdim=True)
-    choices = largest[..., None] * torch.tensor(TABLE)
+    choices = (largest[..., None] * torch.tensor(TABLE)).expand(-1, 64, -1)
     nearest = choices.gather(-1, (flat[..., None] - choices).abs().argmin(-1, keepdim=True)).flatten()
     nearest = nearest[: given.numel()].view(shape)
     if double:
         # The scales themselves have 8 bits.
-        assert (found - nearest).abs().max() < 0.02 * given.abs().max() + 0.15 * (given - nearest).abs().max()
+        assert (found - given).abs().mean() < 1.1 * (nearest - given).abs().mean()
     else:
         assert torch.allclose(found, nearest)
         assert torch.equal(rounded(found, block_size=64, double=False), found)
