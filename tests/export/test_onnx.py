@@ -147,6 +147,14 @@ def test_adapters_that_cannot_be_switched_are_refused(changes, why: str, base: P
     assert why in caught.value.why
 
 
+def test_an_adapter_of_a_rounded_base_is_refused(base: Path, tmp_path: Path) -> None:
+    adapter = save_lora(base, tmp_path / "adapter", seed=1)
+    (adapter / "rounded_base.json").write_text("{}")
+    with pytest.raises(ModelError) as caught:
+        build_with_adapters(Form(name="onnx"), base, {"a": adapter}, tmp_path / "out")
+    assert "rounded to 4 bits" in caught.value.why and "merged" in caught.value.hint
+
+
 def test_an_adapter_for_another_base_is_refused(base: Path, tmp_path: Path) -> None:
     wider = save_wide(tmp_path / "wider", intermediate_size=192)
     deeper = save_wide(tmp_path / "deeper", num_hidden_layers=3)

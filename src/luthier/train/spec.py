@@ -6,13 +6,12 @@ from pydantic import Field
 
 from luthier.core.errors import DataError
 from luthier.core.spec import Auto, Spec
-from luthier.model.adapters.full import FullSpec
 from luthier.model.adapters.lora import LoraSpec
+from luthier.model.adapters.union import AdapterSpec
 from luthier.train.methods.dpo.spec import DpoSpec
 from luthier.train.methods.sft.spec import SftSpec
 
 MethodSpec = Annotated[SftSpec | DpoSpec, Field(discriminator="name")]
-AdapterSpec = Annotated[LoraSpec | FullSpec, Field(discriminator="name")]
 
 
 class EarlyStopping(Spec):

@@ -9,7 +9,7 @@ from typing import Any
 
 from luthier.advise.diagnose.curve import spikes
 from luthier.advise.diagnose.evidence import Curve, Series, Settings, Weights
-from luthier.advise.training import FULL_SHARE, LEARNING_RATES, PREFERENCE_SHARE
+from luthier.advise.training import LEARNING_RATES, usual_rate
 from luthier.core.events import read_events
 from luthier.examples.store import Split
 from luthier.jobs.diagnose.folder import NO_BASE, NO_PLAN, NO_STEP, Opened, place
@@ -47,8 +47,7 @@ def settings_of(opened: Opened) -> Settings | str:
 
 def _usual_rate(plan: Plan, parameters: int) -> float:
     rate = next(rate for limit, rate in LEARNING_RATES if parameters < limit)
-    full, pairs = plan.train.adapter.name == "full", plan.train.method.takes_pairs
-    return float(f"{rate * (FULL_SHARE if full else 1) * (PREFERENCE_SHARE if pairs else 1):.0e}")
+    return usual_rate(rate, plan.train.adapter.traits.rate, pairs=plan.train.method.takes_pairs)
 
 
 def _parameters(folder: Path) -> int:
