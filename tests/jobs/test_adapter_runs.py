@@ -27,7 +27,7 @@ def test_it_trains_answers_and_is_talked_to(case: str, tmp_path: Path, monkeypat
             "base_model": str(folder / "base"),
             "data": str(folder / "rows.jsonl"),
             "train": {**SMALL, "adapter": adapter},
-            "evaluate": {"resamples": 100, "max_rows": 4, "baselines": []},
+            "evaluate": {"resamples": 200, "max_rows": 4, "baselines": []},
             "export": [form],
         }
     )

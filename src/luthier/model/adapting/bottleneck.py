@@ -92,11 +92,10 @@ def _differ(saved: dict[str, torch.Tensor], ours: dict[str, torch.nn.Parameter],
 
 
 def _weights(model: torch.nn.Module) -> Iterator[tuple[str, torch.nn.Parameter]]:
-    for name, module in model.named_modules():
-        if isinstance(module, Bottleneck):
-            for part in ("down", "up"):
-                for kind, weight in getattr(module, part).named_parameters():
-                    yield f"{name}.{part}.{kind}", weight
+    inserted = [(name, module) for name, module in model.named_modules() if isinstance(module, Bottleneck)]
+    for name, module in inserted:
+        for part, layer in (("down", module.down), ("up", module.up)):
+            yield from ((f"{name}.{part}.{kind}", weight) for kind, weight in layer.named_parameters())
 
 
 def _places(model: PreTrainedModel, spec: BottleneckSpec) -> Iterator[str]:
