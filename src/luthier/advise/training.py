@@ -46,11 +46,15 @@ def learning_rate(recipe: Recipe, facts: Facts) -> Advice:
     parameters = facts.model.parameters
     rate = next(rate for limit, rate in LEARNING_RATES if parameters < limit)
     full, pairs = recipe.train.adapter.name == "full", recipe.train.method.takes_pairs
-    value = float(f"{rate * (FULL_SHARE if full else 1) * (PREFERENCE_SHARE if pairs else 1):.0e}")
+    optimizer = recipe.train.optimizer
+    share = (FULL_SHARE if full else 1) * (PREFERENCE_SHARE if pairs else 1) * (optimizer.rate_share or 1)
+    value = float(f"{rate * share:.0e}")
     what = "all weights of a model" if full else "an adapter on a model"
     because = f"usual for {what} of {_size(parameters)} parameters"
     if pairs:
         because = f"a tenth of the {because}: larger steps lower both answers"
+    if optimizer.rate_share not in (None, 1.0):
+        because = f"{because}, times {optimizer.rate_share:g} for {optimizer.name}"
     return Advice(path="train.learning_rate", value=value, because=because)
 
 

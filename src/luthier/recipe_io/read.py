@@ -13,15 +13,18 @@ from luthier.export.spec import form_of
 from luthier.recipe import Plan, Recipe
 from luthier.recipe_io.explain import Problem, dotted, explain, known_path, located
 from luthier.recipe_io.paths import absolute_paths
+from luthier.train.conflicts import conflicts
 
 # A word in place of a block stands for the block that has only this key.
 SHORT_FORMS: tuple[tuple[Where, str], ...] = (
     (("data",), "path"),
     (("train", "method"), "name"),
     (("train", "adapter"), "name"),
+    (("train", "optimizer"), "name"),
+    (("train", "schedule"), "name"),
 )
-# Options of a method or an adapter without its name mean the default one.
-DEFAULT_NAMES = {"method": "sft", "adapter": "lora"}
+# Options of a block without its name mean the default one.
+DEFAULT_NAMES = {"method": "sft", "adapter": "lora", "optimizer": "adamw", "schedule": "cosine"}
 
 TWO_LENGTHS = Problem(
     ("train", "steps"),
@@ -145,7 +148,11 @@ def _contradictions(recipe: Recipe) -> list[Problem]:
         NOTHING_TO_MEASURE: recipe.evaluate is not None and not has_test,
         NO_ADAPTER: any(form_of(one).name == "adapter" for one in recipe.export) and train.adapter.name == "full",
     }
-    return [problem for problem, is_wrong in wrong.items() if is_wrong]
+    within = conflicts(train, has_validation=bool(has_validation))
+    return [
+        *(problem for problem, is_wrong in wrong.items() if is_wrong),
+        *(Problem(one.field, one.what, hint=one.hint) for one in within),
+    ]
 
 
 def recipe_yaml(recipe: Recipe, comments: dict[Where, str] | None = None) -> str:
