@@ -13,7 +13,7 @@ from luthier.examples.store import Encoded
 
 
 def noise_of(row: Encoded, channels: int) -> torch.Tensor:
-    """Return the noise on a row's tokens, fp32 (L, C): even within ± alpha / sqrt(L C), zero where none is asked for."""
+    """Return the noise on a row's tokens, fp32 (L, C): even within ± alpha / sqrt(L C), or zero."""
     shape = len(row.ids), channels
     if row.noise is None:
         return torch.zeros(shape)

@@ -15,10 +15,10 @@ def check_needs(spec: TrainSpec) -> None:
             f"`{optimizer.name}` cannot run here",
             where={"field": "train.optimizer"},
             why=f"the package {', '.join(absent)} is not installed",
-            hint="pip install bitsandbytes on a machine with a GPU, or take `adamw`, `lion` or `adafactor`",
+            hint="on a machine with a GPU `pip install 'luthier[bitsandbytes]'`, or take `adamw` or `lion`",
         )
     if optimizer.needs_gpu:
-        _check_gpu("train.optimizer", f"`{optimizer.name}`", "take `adamw`, `lion` or `adafactor`")
+        _check_gpu("train.optimizer", f"`{optimizer.name}`", "take `adamw` or `lion`")
     if spec.activation_offload:
         _check_gpu("train.activation_offload", "it", "set it to false; `train.gradient_checkpointing: true` saves more")
 
