@@ -44,14 +44,16 @@ def learning_rate(recipe: Recipe, facts: Facts) -> Advice:
     """By size of the model, a tenth of it when all weights train, and a tenth again for preferences."""
     parameters = facts.model.parameters
     rate = next(rate for limit, rate in LEARNING_RATES if parameters < limit)
-    adapter, pairs = recipe.train.adapter, recipe.train.method.takes_pairs
-    value = usual_rate(rate, adapter.traits.rate, pairs=pairs)
+    adapter, pairs, optimizer = recipe.train.adapter, recipe.train.method.takes_pairs, recipe.train.optimizer
+    value = usual_rate(rate, adapter.traits.rate * (optimizer.rate_share or 1), pairs=pairs)
     what = {"full": "all weights of a model", "lora": "an adapter on a model"}.get(
         adapter.name, f"`{adapter.name}` on a model"
     )
     because = f"usual for {what} of {_size(parameters)} parameters"
     if pairs:
         because = f"a tenth of the {because}: larger steps lower both answers"
+    if optimizer.rate_share not in (None, 1.0):
+        because = f"{because}, times {optimizer.rate_share:g} for {optimizer.name}"
     return Advice(path="train.learning_rate", value=value, because=because)
 
 

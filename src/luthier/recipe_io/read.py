@@ -14,15 +14,18 @@ from luthier.model.adapters.union import AdapterSpec
 from luthier.recipe import Plan, Recipe
 from luthier.recipe_io.explain import Problem, dotted, explain, known_path, located
 from luthier.recipe_io.paths import absolute_paths
+from luthier.train.conflicts import conflicts
 
 # A word in place of a block stands for the block that has only this key.
 SHORT_FORMS: tuple[tuple[Where, str], ...] = (
     (("data",), "path"),
     (("train", "method"), "name"),
     (("train", "adapter"), "name"),
+    (("train", "optimizer"), "name"),
+    (("train", "schedule"), "name"),
 )
-# Options of a method or an adapter without its name mean the default one.
-DEFAULT_NAMES = {"method": "sft", "adapter": "lora"}
+# Options of a block without its name mean the default one.
+DEFAULT_NAMES = {"method": "sft", "adapter": "lora", "optimizer": "adamw", "schedule": "cosine"}
 
 TWO_LENGTHS = Problem(
     ("train", "steps"),
@@ -160,7 +163,11 @@ def _contradictions(recipe: Recipe) -> list[Problem]:
         NO_RECOMPUTING: train.gradient_checkpointing is True and not traits.recomputes,
         _unmergeable(train.adapter): bool(traits.unmergeable and forms - {"adapter"}),
     }
-    return [problem for problem, is_wrong in wrong.items() if is_wrong]
+    within = conflicts(train, has_validation=bool(has_validation))
+    return [
+        *(problem for problem, is_wrong in wrong.items() if is_wrong),
+        *(Problem(one.field, one.what, hint=one.hint) for one in within),
+    ]
 
 
 def _unmergeable(adapter: AdapterSpec) -> Problem:

@@ -27,6 +27,7 @@ from luthier.train.checkpoint import Progress
 from luthier.train.loop import Loop
 from luthier.train.memory import activation_bytes_per_token
 from luthier.train.methods.method import Tally
+from luthier.train.needs import check_needs
 from luthier.train.room import _on_device, _quiet_base, choose_step, untuned_loss
 from luthier.train.spec import TrainSpec
 
@@ -78,6 +79,7 @@ def calibrate(
     What the steps write stays in `out`: a checkpoint, and the weights.
     """
     torch.set_num_threads(spec.threads)
+    check_needs(spec)
     torch.manual_seed(seed)
     train, started = Split(given.split("train")), time.perf_counter()
     adapter, base = spec.adapter.build(), _on_device(load_model(given.base.folder))
@@ -122,7 +124,7 @@ def _loop(  # noqa: PLR0913 (everything a run needs, named)
         model=step,
         weights={name: weight for name, weight in step.model.named_parameters() if weight.requires_grad},
         method=spec.method.build(),
-        batches=Batches(train, cut, batch_size=spec.batch_size, seed=seed),
+        batches=Batches(train, cut, batch_size=spec.batch_size, seed=seed, noise_alpha=spec.neftune_noise_alpha),
         validation=Watch(Split(given.split("validation")), cut),
         steps=10,
         progress=Progress(identity="", threads=spec.threads),

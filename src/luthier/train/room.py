@@ -22,7 +22,8 @@ from luthier.train import checkpoint, guards
 from luthier.train.batches import Batches, Cut, Watch
 from luthier.train.checkpoint import Progress
 from luthier.train.loop import Loop
-from luthier.train.spec import TrainSpec, check_data
+from luthier.train.needs import check_needs
+from luthier.train.spec import TrainSpec, check_data, is_shared
 
 CHECKED_ROWS = 4
 """Rows on which the first loss is compared with the untuned model's."""
@@ -34,6 +35,7 @@ def run(spec: TrainSpec, given: Prepared, out: Path, emit: Emit, *, seed: int) -
     """Train the plan's adapter on the prepared rows, from the newest valid checkpoint in `out` if there is one."""
     started = time.perf_counter()
     torch.set_num_threads(spec.threads)
+    check_needs(spec)
     check_data(spec.method, given.format)
     train = Split(given.split("train"))
     if not len(train):
@@ -67,9 +69,9 @@ def run(spec: TrainSpec, given: Prepared, out: Path, emit: Emit, *, seed: int) -
         loop.meter.rewind(-1)
     early = loop.run()
 
-    _restore_best(loop, spec)
     if loop.steps > 1:
         fingerprint.check(model)
+    _restore_best(loop, spec)
     with whole_folder(out / "weights") as folder:
         write_weights(folder)
     return _artifact(spec, given, loop, seconds=time.perf_counter() - started, early=early).write(out)
@@ -136,7 +138,7 @@ def _checked_fast_step(
     model: torch.nn.Module, spec: TrainSpec, rows: list[Encoded], emit: Emit, *, untuned: float | None
 ) -> tuple[FastStep, str | None]:
     """Return the fast step, and why it cannot be taken, if so."""
-    share = getattr(spec.adapter, "dropout", 0) == 0
+    share = is_shared(spec)
     step = FastStep(model, precision=spec.precision, share=share, compiled=spec.compile)
     if step.decoder is None:
         message = f"the model's own layers run, with shared prefixes and short heads: {why_not(causal_lm(model))}"
@@ -169,7 +171,7 @@ def _loop(  # noqa: PLR0913 (everything a run needs, named)
     cut = Cut(spec.micro_batch_tokens, share=isinstance(step, FastStep) and step.share)
     rows, watched = (method.referenced(step, split, cut, emit) for split in (train, validation))
     guards.check_method(method, step, [rows.encoded(i) for i in range(min(CHECKED_ROWS, len(rows)))], spec.precision)
-    batches = Batches(rows, cut, batch_size=spec.batch_size, seed=seed)
+    batches = Batches(rows, cut, batch_size=spec.batch_size, seed=seed, noise_alpha=spec.neftune_noise_alpha)
     steps = spec.steps or max(1, math.ceil(spec.epochs * len(train) / batches.batch_size))
     spec = spec.model_copy(update=_cadence(spec, steps))
     name = guards.identity(spec.model_dump_json(), seed, given.data_sha256, given.base.weights_sha256, steps)
@@ -212,11 +214,11 @@ def _row_names(train: Split) -> Callable[[list[int]], str]:
 
 @torch.no_grad()
 def _restore_best(loop: Loop, spec: TrainSpec) -> None:
-    if loop.best is None or not spec.keep_best:
-        loop.progress.best_step = loop.progress.step
-        return
+    kept = loop.best if spec.keep_best else None
+    if kept is None:
+        kept, loop.progress.best_step = loop.present(), loop.progress.step
     for name, weight in loop.weights.items():
-        weight.copy_(loop.best[name])
+        weight.copy_(kept[name])
 
 
 def _artifact(spec: TrainSpec, given: Prepared, loop: Loop, *, seconds: float, early: bool) -> Trained:
