@@ -135,7 +135,7 @@ def moved_by(optimizer: Any) -> torch.Tensor:
     weight = torch.nn.Parameter(torch.randn(6, 4))
     steps = Optimizer({"layers.0.w": weight}, spec_of(optimizer=optimizer))
     for number in range(1, 6):
-        weight.grad = torch.randn(6, 4) * number
+        weight.grad = torch.randn(6, 4) / number**2
         steps.set_rate(0.02 * number)
         steps.step()
     return weight.detach()
@@ -156,7 +156,7 @@ SCHEDULES = {
     "linear": {},
     "constant": {},
     "wsd": {"decay": 0.5, "lowest": 0.5},
-    "plateau": {"factor": 0.1, "patience": 1, "min_delta": 0.3, "lowest": 0.6},
+    "plateau": {"factor": 0.1, "patience": 1, "min_delta": 1.0, "lowest": 0.6},
 }
 
 
