@@ -12,12 +12,18 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 DISTRIBUTIONS = packages_distributions()
 # Needed by a library that Luthier calls for the work it asks of it, and imported there.
 NEEDED_WITHIN = {"accelerate", "tensorboard", "python-multipart", "onnx-ir"}
+ABSENT = {"mlflow": "mlflow-skinny"}
+"""Distributions that are not in the lock, by the modules they bring."""
 # What an extra brings may be imported where it is needed, and nowhere else.
 PLACES = {
     "serve": ("src/luthier/api/", "src/luthier/serve/", "src/luthier/jobs/service/", "src/luthier/cli/serve.py"),
     "onnx": ("src/luthier/export/formats/onnx", "src/luthier/serve/engines/onnx", "src/luthier/jobs/export/forms.py"),
     "llama-cpp": ("src/luthier/serve/engines/llama_child.py",),
     "lm-eval": ("src/luthier/evaluate/harness",),
+    "mlflow": ("src/luthier/jobs/trackers.py",),
+    "wandb": ("src/luthier/jobs/trackers.py",),
+    "trackio": ("src/luthier/jobs/trackers.py",),
+    "bitsandbytes": ("src/luthier/train/optimizers/build.py",),
 }
 
 
@@ -36,7 +42,7 @@ def imported() -> dict[str, str]:
         for node in ast.walk(tree_of(path)):
             modules = imports_of(node) if isinstance(node, ast.Import | ast.ImportFrom) else []
             for module in {name.split(".")[0] for name in modules} - {"luthier"} - sys.stdlib_module_names:
-                names = DISTRIBUTIONS.get(module, [module])
+                names = DISTRIBUTIONS.get(module, [ABSENT.get(module, module)])
                 found |= {normal(name): at(path, node) for name in names}
     return found
 
