@@ -19,6 +19,7 @@ from luthier.cli import (
     olive,
     run,
     runs,
+    search,
     serve,
 )
 from luthier.cli.tell import say
@@ -42,6 +43,7 @@ app.add_typer(data.app, name="data")
 app.command("advise")(advise.advise)
 app.command("estimate")(estimate.estimate)
 app.command("run")(run.run)
+app.command("search")(search.search)
 app.command("evaluate")(run.evaluate)
 app.command("export")(export.export)
 app.command("auto-opt")(olive.auto_opt)
