@@ -14,6 +14,7 @@ from luthier.cli import (
     diagnose,
     estimate,
     export,
+    finetune,
     judge,
     keys,
     olive,
@@ -46,6 +47,7 @@ app.command("run")(run.run)
 app.command("search")(search.search)
 app.command("evaluate")(run.evaluate)
 app.command("export")(export.export)
+app.command("finetune")(finetune.finetune)
 app.command("auto-opt")(olive.auto_opt)
 app.command("generate-adapter")(olive.generate_adapter)
 app.command("bench")(bench.bench)
