@@ -3,6 +3,7 @@
 import json
 import math
 import queue
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -47,14 +48,18 @@ class FakeWorker(Worker):
     made: list["FakeWorker"] = []
     breaks_at: int | None = None
     fails: tuple[int, ...] = ()
+    waits: tuple[int, ...] = ()
+    """Trials that do not end by themselves."""
 
     def __init__(self, trial: int, folder: Path, said: "queue.Queue[Said]") -> None:
-        self.trial, self.folder, self.started, self.stopped = trial, folder, 0.0, False
+        self.trial, self.folder, self.started, self.stopped, self.said = trial, folder, time.monotonic(), False, said
         self.asked = json.loads((folder / ASKED).read_text())
         FakeWorker.made.append(self)
         if trial == FakeWorker.breaks_at:
             FakeWorker.breaks_at = None
             raise KeyboardInterrupt
+        if trial in FakeWorker.waits:
+            return
         train = self.asked["plan"]["train"]
         loss = loss_of(train)
         for step in range(10, 101, 10):
@@ -69,6 +74,8 @@ class FakeWorker(Worker):
     def stop(self) -> None:
         self.stopped = True
         (self.folder / JUDGED).unlink(missing_ok=True)
+        if self.trial in FakeWorker.waits:
+            self.said.put(Said(self.trial, ended=130))
 
     def kill(self) -> None:
         self.stop()
@@ -89,7 +96,7 @@ class Bench:
         (folder / "rows.jsonl").write_text('{"text": "a", "label": "b"}\n')
         (folder / "recipe.yaml").write_text(recipe)
         (folder / "space.yaml").write_text(space)
-        FakeWorker.made, FakeWorker.breaks_at, FakeWorker.fails = [], None, ()
+        FakeWorker.made, FakeWorker.breaks_at, FakeWorker.fails, FakeWorker.waits = [], None, (), ()
 
     def search(self, out: str = "out", **changes) -> Searched:
         wanted = Wanted(

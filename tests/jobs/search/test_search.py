@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 from tests.jobs.search.made import SPACE, Bench, FakeWorker, tried
 
-from luthier.core.errors import Interrupted, RecipeError, TrainingError
+from luthier.core.errors import DataError, Interrupted, RecipeError, TrainingError
 from luthier.core.yaml import read_yaml
 from luthier.jobs.plan import value_at
 from luthier.recipe_io.read import load_recipe
@@ -178,3 +178,22 @@ def test_everything_lies_in_the_folder(tmp_path: Path) -> None:
         read_yaml(result.recipe).value["train"]["learning_rate"]
         == result.trial(result.best).tried["train.learning_rate"]
     )
+
+
+def test_a_spent_budget_stops_what_is_under_way_and_can_be_gone_on_with(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    FakeWorker.waits = (0,)
+    result = bench.search(budget_s=4.0)
+    assert [trial.state for trial in result.trials] == ["unfinished"] and FakeWorker.made[0].stopped
+    assert result.best is None and result.recipe is None and "--resume" in result.conclusion
+    FakeWorker.waits = ()
+    assert bench.search(resume=True, trials=1).finished
+
+
+def test_a_search_that_fails_before_its_first_trial_leaves_nothing(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    with pytest.raises(DataError, match="does not exist"):
+        bench.search(overrides=("data=rovs.jsonl",))
+    with pytest.raises(RecipeError, match="no validation rows"):
+        bench.search(overrides=("data.split.validation=0",))
+    assert not (tmp_path / "out").exists()

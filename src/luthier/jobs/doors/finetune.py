@@ -7,6 +7,7 @@ from typing import Any
 from luthier.jobs.doors.draft import Draft, Translated
 from luthier.jobs.doors.hf import adapter, training_options
 from luthier.jobs.doors.rows import Names, Rows, data_options
+from luthier.recipe_io.explain import closest
 
 DEFAULT_MODEL = "the embedded smollm2-135m-instruct, since no model is named"
 TASKS: dict[str, list[str] | None] = {
@@ -56,10 +57,9 @@ def task_option(draft: Draft, task: str | None, name: str) -> None:
     if task is None:
         return
     if task not in TASKS:
-        draft.unknown(name, list(TASKS))
-        draft.refuse(
-            name, f"`{task}` is none of {', '.join(TASKS)}", "leave it out: what is measured follows from the answers"
-        )
+        close = closest(task, list(TASKS))
+        hint = f"did you mean `{close}`?" if close else "leave it out: what is measured follows from the answers"
+        draft.refuse(name, f"`{task}` is none of {', '.join(TASKS)}", hint)
         return
     metrics = TASKS[task]
     if metrics is None:

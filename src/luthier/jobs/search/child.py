@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from luthier.core.artifacts import Prepared, Trained
-from luthier.core.errors import Interrupted, LuthierError
+from luthier.core.errors import DataError, Interrupted, LuthierError
 from luthier.core.events import Emit, Event, EventLog
 from luthier.core.files import write_atomic
 from luthier.core.runfolder import RunFolder
@@ -127,6 +127,10 @@ class Trial:
         out.mkdir(exist_ok=True)
         report = rooms.evaluate(only, trained, out, emit, seed=self.plan.seed)
         found = next(system for system in report.systems if system.name == "tuned").metrics
+        absent = next((name for name in self.metrics if name not in found), None)
+        if absent is not None:
+            why = f"the answers are of the kind `{self.prepared.answer_kind}`; measured were {', '.join(found)}"
+            raise DataError(f"`{absent}` cannot be measured on these rows", why=why, hint="take another objective")
         return {name: found[name].model_dump() for name in self.metrics}
 
     def _named(self) -> Any:

@@ -1,13 +1,18 @@
 """`luthier search`: try values of a recipe, keep the best as a recipe, and say how sure that is."""
 
+import contextlib
 import json
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
+import luthier
 from luthier.core.errors import RecipeError
 from luthier.core.events import Emit, EventLog
 from luthier.core.files import disk_errors, write_atomic
 from luthier.core.runfolder import RunFolder
 from luthier.jobs.choose import run_name
+from luthier.jobs.manifest import data_hashes
 from luthier.jobs.rooms import Rooms, real_rooms
 from luthier.jobs.search.desk import HELD_OUT, Desk, Wanted, note
 from luthier.jobs.search.found import found
@@ -15,7 +20,7 @@ from luthier.jobs.search.read import check_against, read_space
 from luthier.jobs.search.report import RESULT, write_report
 from luthier.jobs.search.result import Searched
 from luthier.jobs.search.space import Space
-from luthier.jobs.search.study import Study
+from luthier.jobs.search.study import FILE, Study
 from luthier.jobs.search.trials import Start, Trials
 from luthier.jobs.search.worker import Worker
 from luthier.recipe_io.read import load_recipe
@@ -32,7 +37,7 @@ def search(wanted: Wanted, emit: Emit, *, rooms: Rooms | None = None, start: Sta
     asked = asked_for(wanted, space)
     folder = choose_folder(wanted, asked, emit)
     run = RunFolder(folder)
-    with run.locked():
+    with run.locked(), _nothing_left_of_a_false_start(folder):
         write_atomic(folder / KEPT, json.dumps(asked, indent=2) + "\n")
         run.mend_events()
         heard = EventLog(run.events, (emit,))
@@ -48,13 +53,26 @@ def search(wanted: Wanted, emit: Emit, *, rooms: Rooms | None = None, start: Sta
         return result
 
 
+@contextlib.contextmanager
+def _nothing_left_of_a_false_start(folder: Path) -> Iterator[None]:
+    """Remove a new search that failed before its first trial: there is nothing in it to go on with."""
+    is_new = not (folder / KEPT).exists()
+    try:
+        yield
+    except BaseException:
+        if is_new and not (folder / FILE).exists():
+            shutil.rmtree(folder, ignore_errors=True)
+        raise
+
+
 def asked_for(wanted: Wanted, space: Space) -> dict[str, object]:
     """Return what makes a search this one and no other: more trials or more time are still the same."""
     recipe = load_recipe(wanted.recipe, wanted.overrides)
     strategy = space.strategy.model_dump(mode="json", exclude={"num_trials"})
     ranges = {one.path: one.range.model_dump(mode="json") for one in space.dimensions}
     dumped = recipe.model_dump(mode="json", exclude={"reasons"})
-    return {"recipe": dumped, "search_strategy": strategy, "search_space": ranges}
+    asked = {"recipe": dumped, "search_strategy": strategy, "search_space": ranges}
+    return asked | {"data": data_hashes(recipe), "luthier": luthier.__version__}
 
 
 def choose_folder(wanted: Wanted, asked: dict[str, object], emit: Emit) -> Path:
@@ -91,7 +109,8 @@ def _check_out(out: Path, asked: dict[str, object], *, resume: bool) -> None:
             hint = "choose an empty or a new folder with `--out`"
             raise RecipeError("this folder holds something that is no search", where={"out": out}, hint=hint)
     if kept is not None and kept != asked:
-        why = "recipe, space or strategy differ from those it was begun with"
+        changed = ", ".join(name for name in asked if not isinstance(kept, dict) or kept.get(name) != asked[name])
+        why = f"what differs from when it was begun: {changed}"
         hint = "choose another folder with `--out`"
         raise RecipeError("this folder holds another search", where={"out": out}, why=why, hint=hint)
     if kept is not None and not resume and not _finished(out):
