@@ -11,7 +11,7 @@ from tests.laws.source import ROOT, SOURCE, at, imports_of, source_files, tree_o
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 DISTRIBUTIONS = packages_distributions()
 # Needed by a library that Luthier calls for the work it asks of it, and imported there.
-NEEDED_WITHIN = {"accelerate", "tensorboard", "python-multipart", "onnx-ir"}
+NEEDED_WITHIN = {"accelerate", "tensorboard", "python-multipart", "onnx-ir", "cmaes"}
 ABSENT = {"mlflow": "mlflow-skinny"}
 """Distributions that are not in the lock, by the modules they bring."""
 # What an extra brings may be imported where it is needed, and nowhere else.

@@ -12,7 +12,7 @@ PATH_FIELDS: tuple[Where, ...] = (
     ("data", "validation_path"),
     ("data", "test_path"),
 )
-FILE_ENDING = re.compile(r"\.(jsonl|json|csv|tsv|parquet|txt|gguf|gz|py|yaml|yml)$", re.IGNORECASE)
+FILE_ENDING = re.compile(r"\.(jsonl|json|csv|tsv|parquet|txt|gguf|gz|py|yaml|yml)(\[\d*:\d*\])?$", re.IGNORECASE)
 
 
 def absolute_paths(value: dict[str, Any], *, folder: Path, from_here: set[Where]) -> dict[str, Any]:
