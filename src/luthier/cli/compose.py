@@ -18,7 +18,7 @@ def compose(  # noqa: PLR0913 (each is an option)
     how: Annotated[
         str,
         typer.Option(
-            "--how", help="cat (exact), svd, linear, ties, dare_linear, dare_ties; the last three with _svd too."
+            "--how", metavar="WAY", help="cat (exact), svd, linear; ties, dare_linear, dare_ties, also with _svd."
         ),
     ] = "cat",
     density: Annotated[

@@ -4,7 +4,7 @@ import contextlib
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from peft import PeftModel
@@ -34,7 +34,7 @@ class Adapter(Protocol):
         """Return the model with exactly the weights to train requiring gradients."""
         ...
 
-    def save(self, model: torch.nn.Module, folder: Path, *, base_model: str) -> None:
+    def save(self, model: Any, folder: Path, *, base_model: str) -> None:
         """Write the trained weights as safetensors into `folder`."""
         ...
 

@@ -29,9 +29,7 @@ class LoraSpec(Spec):
     target_modules: Auto | tuple[str, ...] = "auto"
     """Names of the layers to update; `auto` takes every linear layer but the LM head."""
     init: Init = "default"
-    """How the update begins: as nothing (`default`, `gaussian`, `orthogonal`), or as a part of the weights themselves
-    (`pissa`, arXiv:2404.02948; `olora`, arXiv:2406.01775), which is saved as a LoRA of rank 2 r on the untouched
-    base."""
+    """How the update begins: as nothing, or (`pissa`, `olora`) as a part of the weights; it is saved for the base."""
     rslora: bool = False
     """Divide the scale by the square root of r instead of r, which suits large ranks (arXiv:2312.03732)."""
     dora: bool = False

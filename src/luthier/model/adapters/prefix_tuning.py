@@ -19,8 +19,7 @@ class PrefixTuningSpec(Spec):
     virtual_tokens: int = Field(20, ge=1, le=4096)
     """How many there are."""
     projection: Annotated[int, Field(ge=1, le=65_536)] | None = None
-    """Width of a small network that makes the keys and values while training, which is steadier; none trains them
-    directly."""
+    """Width of a network that makes keys and values while training, which is steadier; none trains them directly."""
 
     traits: ClassVar[Traits] = Traits("PREFIX_TUNING", unmergeable=BEFORE, start="drawn", rate=10, recomputes=False)
 

@@ -1,7 +1,7 @@
 """Bottleneck adapters, written here since PEFT has none: y + W₂ f(W₁ y + b₁) + b₂ behind a layer that says y."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
@@ -14,8 +14,13 @@ from luthier.model.adapters.bottleneck import BottleneckSpec
 from luthier.model.adapting.layers import decoder_layers, is_linear
 from luthier.model.checks import read_json
 
+Bend = Callable[[torch.Tensor], torch.Tensor]
 WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
-ACTIVATIONS = {"relu": torch.nn.functional.relu, "gelu": torch.nn.functional.gelu, "silu": torch.nn.functional.silu}
+ACTIVATIONS: dict[str, Bend] = {
+    "relu": torch.nn.functional.relu,
+    "gelu": torch.nn.functional.gelu,
+    "silu": torch.nn.functional.silu,
+}
 ATTENTION = ("self_attn", "attn", "attention", "self_attention")
 LAST_OF_ATTENTION = ("o_proj", "out_proj", "c_proj", "dense", "wo")
 MLP = ("mlp", "feed_forward", "ffn")

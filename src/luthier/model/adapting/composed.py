@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from peft import PeftModel
@@ -32,17 +33,18 @@ def compose(base: Path, adapters: Sequence[Path], asked: Composition, out: Path,
     tuned = PeftModel.from_pretrained(load_model(base), str(adapters[0]), adapter_name=names[0])
     for name, folder in zip(names[1:], adapters[1:], strict=True):
         tuned.load_adapter(str(folder), adapter_name=name)
+    lora: Any = tuned.base_model
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(asked.seed)
         try:
-            tuned.base_model.add_weighted_adapter(
+            lora.add_weighted_adapter(
                 names, list(asked.weights), NAME, asked.how, svd_rank=asked.rank, density=asked.density
             )
         except MISFITS as error:
             why = (str(error).strip() or type(error).__name__).splitlines()[0]
             hint = "take `--how cat` or `--how svd`, which take any ranks and layers"
             raise ModelError("these adapters cannot be composed so", why=why, hint=hint) from error
-    config = tuned.peft_config[NAME]
+    config: Any = tuned.peft_config[NAME]
     # PEFT counts on a scale of 1, which is alpha / r, and takes all other options from the first adapter.
     config.use_rslora, config.base_model_name_or_path = False, base_model
     _check_finite(tuned)

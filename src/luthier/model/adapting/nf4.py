@@ -95,6 +95,10 @@ class _Product(torch.autograd.Function):
 class Nf4Linear(torch.nn.Linear):
     """A frozen linear layer in 4 bits; to PEFT it is a linear layer like any other."""
 
+    codes: torch.Tensor
+    scales: torch.Tensor
+    outer: torch.Tensor
+
     def __init__(self, layer: torch.nn.Linear, *, block_size: int, double: bool) -> None:
         # Not torch's own beginning: that makes a weight, which here is only unpacked.
         torch.nn.Module.__init__(self)
@@ -111,7 +115,7 @@ class Nf4Linear(torch.nn.Linear):
         return unpack(Packed(self.codes, self.scales, self.outer), shape, block_size=self.block_size, dtype=dtype)
 
     @property
-    def weight(self) -> torch.Tensor:
+    def weight(self) -> torch.Tensor:  # type: ignore[override]  # torch's own is a tensor that is kept
         """The weight as fp32, unpacked anew each time it is asked for."""
         return self.unpacked(torch.float32)
 
