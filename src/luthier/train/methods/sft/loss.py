@@ -9,6 +9,7 @@ from luthier.examples.store import Encoded, Split
 from luthier.model.step import StepModel
 from luthier.train.batches import Cut
 from luthier.train.methods.method import Part
+from luthier.train.methods.sft.spec import SftSpec
 
 
 class SftLoss:
@@ -16,8 +17,8 @@ class SftLoss:
 
     first_loss = None
 
-    def __init__(self, smoothing: float = 0.0) -> None:
-        self.smoothing = smoothing
+    def __init__(self, spec: SftSpec = SftSpec()) -> None:  # noqa: B008 (a Spec is frozen)
+        self.smoothing = spec.label_smoothing
 
     def referenced(self, step: StepModel, split: Split, cut: Cut, emit: Emit) -> Split:
         """Return the rows as they are."""
