@@ -15,9 +15,11 @@ import pytest
 from tests.data.made import labelled, write_as
 
 from luthier.core.errors import DataError
+from luthier.data.opened import open_data
 from luthier.data.rows import RawRow, RowIssue
 from luthier.data.sources.find import READERS, find_sources
 from luthier.data.sources.hub import HubName
+from luthier.data.spec import DataSpec
 
 ROWS = [{"a": "one", "b": "two, and more"}, {"a": "drei ü", "b": "line\u2028separator"}]
 
@@ -333,3 +335,31 @@ def test_an_unreachable_hub_is_a_data_error(monkeypatch: pytest.MonkeyPatch, err
 
     monkeypatch.setattr(datasets, "load_dataset", load)
     assert str(error) in str(refusal("org/name"))
+
+
+def test_a_range_of_a_files_rows_is_a_source(tmp_path: Path) -> None:
+    file = tmp_path / "rows.jsonl"
+    file.write_text("".join(f'{{"text": "{number}"}}\n' for number in range(10)))
+    numbers = {}
+    for rows in ("[:4]", "[4:6]", "[8:]"):
+        (source,) = find_sources(f"{file}{rows}")
+        numbers[rows] = [(row.row, row.value["text"]) for row in source.rows()]
+    assert numbers == {
+        "[:4]": [(i + 1, str(i)) for i in range(4)],
+        "[4:6]": [(5, "4"), (6, "5")],
+        "[8:]": [(9, "8"), (10, "9")],
+    }
+    assert len(find_sources((f"{file}[:4]", f"{file}[4:6]"))) == 2
+    with pytest.raises(DataError, match="named twice"):
+        find_sources((f"{file}[:5]", f"{file}[4:6]"))
+    with pytest.raises(DataError, match="holds no rows"):
+        find_sources(f"{file}[6:6]")
+
+
+def test_ranges_of_one_file_may_be_two_splits_unless_they_overlap(tmp_path: Path) -> None:
+    file = tmp_path / "rows.jsonl"
+    file.write_text("".join(f'{{"text": "{number}"}}\n' for number in range(10)))
+    opened = open_data(DataSpec(path=f"{file}[:6]", validation_path=f"{file}[6:8]"))
+    assert [len(list(opened.raw_rows(part))) for part in ("train", "validation")] == [6, 2]
+    with pytest.raises(DataError, match="two splits"):
+        open_data(DataSpec(path=f"{file}[:7]", validation_path=f"{file}[6:8]"))

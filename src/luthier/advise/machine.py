@@ -23,6 +23,9 @@ GPU_FLOP_PER_S = 10e12
 
 def gradient_checkpointing(recipe: Recipe, facts: Facts) -> Advice:
     """Only where the longest row does not fit into memory without it."""
+    if not recipe.train.adapter.traits.recomputes:
+        because = "this adapter is a cache of keys and values, which recomputing leaves out"
+        return Advice(path="train.gradient_checkpointing", value=False, because=because)
     room, longest = _room_tokens(recipe, facts), _longest_tokens(recipe, facts)
     value = room < longest
     words = "does not fit" if value else "fits"
@@ -79,7 +82,7 @@ def _longest_tokens(recipe: Recipe, facts: Facts) -> int:
 def _room_tokens(recipe: Recipe, facts: Facts) -> int:
     """Return how many tokens' activations fit beside the weights."""
     model = facts.model
-    state = state_bytes(recipe.train) if recipe.train.adapter.name == "full" else 0
+    state = state_bytes(recipe.train) if recipe.train.adapter.traits.whole else 0
     budget = facts.machine.available_bytes * MEMORY_SHARE - model.parameters * (WEIGHT_BYTES + state)
     per_token = model.activation_bytes_per_token
     if recipe.train.activation_offload:

@@ -10,15 +10,18 @@ from luthier.cli import (
     advise,
     bench,
     chat,
+    compose,
     data,
     diagnose,
     estimate,
     export,
+    finetune,
     judge,
     keys,
     olive,
     run,
     runs,
+    search,
     serve,
 )
 from luthier.cli.tell import say
@@ -42,11 +45,14 @@ app.add_typer(data.app, name="data")
 app.command("advise")(advise.advise)
 app.command("estimate")(estimate.estimate)
 app.command("run")(run.run)
+app.command("search")(search.search)
 app.command("evaluate")(run.evaluate)
 app.command("export")(export.export)
+app.command("finetune")(finetune.finetune)
 app.command("auto-opt")(olive.auto_opt)
 app.command("generate-adapter")(olive.generate_adapter)
 app.command("bench")(bench.bench)
+app.command("compose")(compose.compose)
 app.command("chat")(chat.chat)
 app.command("judge")(judge.judge)
 app.add_typer(runs.app, name="runs")

@@ -1,16 +1,18 @@
 """`luthier run` and `luthier evaluate`."""
 
+import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from luthier.cli.options import Json, RecipeFile, Set
+from luthier.cli.options import Json, Set
 from luthier.cli.tell import put, put_json, put_table, say
 
 if TYPE_CHECKING:
     from luthier.cli.progress import Progress
     from luthier.core.artifacts import Report
+    from luthier.core.runfolder import RunFolder
     from luthier.jobs.pipeline import RunResult
     from luthier.recipe import Recipe
 
@@ -24,39 +26,65 @@ ApplyOnly = Annotated[
 ]
 
 
+Config = Annotated[
+    Path | None, typer.Option("--config", metavar="FILE", help="Instead of RECIPE: a file of Olive's or AutoTrain's.")
+]
+Setup = Annotated[
+    bool,
+    typer.Option("--setup", "--list_required_packages", "--list-required-packages", help="Only say what is missing."),
+]
+
+
 def run(  # noqa: PLR0913 (each is an option)
-    recipe: RecipeFile,
+    recipe: Annotated[Path | None, typer.Argument(metavar="RECIPE", help="The recipe, or a run's plan.yaml.")] = None,
     set_: Set = None,
     out: Annotated[Path | None, typer.Option("--out", metavar="DIR", help="The run folder to use.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with this recipe's newest run.")] = False,
     apply: Apply = None,
     apply_only: ApplyOnly = None,
+    config: Config = None,
+    setup: Setup = False,
     json: Json = False,
 ) -> None:
     """Do a recipe: prepare data, tune, measure, export.
 
     Everything it makes lies in a run folder: `runs/NAME`, or the one that --out names.
     """
-    from luthier.cli.progress import Progress
-    from luthier.core.errors import Interrupted
+    from luthier.cli.config import recipe_or_config
     from luthier.jobs.choose import choose_folder, run_name
-    from luthier.jobs.pipeline import run_recipe
 
-    asked = _asked(recipe, tuple(set_ or ()), apply, apply_only)
-    folder = choose_folder(asked, name=run_name(recipe), out=out, resume=resume)
+    given = recipe_or_config(recipe, config, tuple(set_ or ()), applied=apply or apply_only)
+    if setup:
+        given.tell_missing()
+        return
+    if given.is_foreign:
+        given.run(out=out, resume=resume, as_json=json)
+        return
+    asked = _asked(given.file, tuple(set_ or ()), apply, apply_only)
+    folder = choose_folder(asked, name=run_name(given.file), out=out, resume=resume)
     if resume and not folder.recipe.exists():
         say("there is no run of this recipe to go on with: a new one starts")
+    result = tuned(asked, folder)
+    if json:
+        put_json(result_json(result))
+    else:
+        put_result(result, folder.path)
+
+
+def tuned(recipe: "Recipe", folder: "RunFolder", *, quiet: bool = False) -> "RunResult":
+    """Run a recipe in a folder, with its progress on stderr; Ctrl-C tells how to go on."""
+    from luthier.cli.progress import Progress
+    from luthier.core.errors import Interrupted
+    from luthier.jobs.pipeline import run_recipe
+
     say(f"run folder: {folder.path}")
     try:
-        with Progress() as progress:
-            result = run_recipe(asked, folder, listeners=(progress,))
+        with contextlib.ExitStack() as stack:
+            heard = () if quiet else (stack.enter_context(Progress()),)
+            return run_recipe(recipe, folder, listeners=heard)
     except KeyboardInterrupt as error:
         hint = "what is finished is kept; go on with `--resume`" if folder.is_run else "nothing was kept; run it again"
         raise Interrupted("stopped", where={"run": folder.path}, hint=hint) from error
-    if json:
-        put_json(_result_json(result))
-    else:
-        _put_result(result, folder.path)
 
 
 def _asked(recipe: Path, overrides: tuple[str, ...], apply: str | None, only: str | None) -> "Recipe":
@@ -119,13 +147,15 @@ def _measured(
     return evaluate_run(find_run(name, runs_dir()), overrides=overrides, listeners=(progress,))
 
 
-def _result_json(result: "RunResult") -> dict[str, Any]:
+def result_json(result: "RunResult") -> dict[str, Any]:
+    """Return what a run made, as programs read it."""
     parts = {"plan": result.plan, "trained": result.trained, "report": result.report, "exports": result.exports}
     dumped = {name: part.model_dump(mode="json") if part is not None else None for name, part in parts.items()}
     return {"run": str(result.folder), **dumped}
 
 
-def _put_result(result: "RunResult", folder: Path) -> None:
+def put_result(result: "RunResult", folder: Path) -> None:
+    """Write what a run measured and made."""
     if result.report is not None:
         put_report(result.report)
     for exported in result.exports.exported if result.exports else ():

@@ -3,7 +3,7 @@
 import json
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TextIO
 
 from luthier.core.errors import LuthierError
 
@@ -28,6 +28,15 @@ def say(text: str) -> None:
 
 def put_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Write a table of data, as wide as the terminal allows."""
+    _table(sys.stdout, title, columns, rows)
+
+
+def say_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Write a table of talk."""
+    _table(sys.stderr, title, columns, rows)
+
+
+def _table(stream: TextIO, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     from rich import box
     from rich.console import Console
     from rich.table import Table
@@ -38,7 +47,7 @@ def put_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]])
         table.add_column(column, overflow="fold")
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))
-    Console(width=None if sys.stdout.isatty() else PLAIN_WIDTH, highlight=False).print(table)
+    Console(file=stream, width=None if stream.isatty() else PLAIN_WIDTH, highlight=False).print(table)
 
 
 def error_json(error: LuthierError) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from luthier.data.formats.labelled import MAX_LABELS, Labelled
 from luthier.data.formats.recognise import Format, recognise, unused_columns, used_columns
 from luthier.data.formats.shape import Sample
 from luthier.data.rows import RawRow, RowError, RowIssue
-from luthier.data.sources.find import Source, find_sources
+from luthier.data.sources.find import Source, find_sources, overlap
 from luthier.data.spec import DataSpec
 from luthier.examples.example import Example
 from luthier.examples.store import Encoded
@@ -138,11 +138,9 @@ def _sample(sources: tuple[Source, ...]) -> Sample:
 
 
 def _check_apart(sources: dict[str, tuple[Source, ...]]) -> None:
-    seen: dict[str, str] = {}
-    for part, named in sources.items():
-        for source in named:
-            other = seen.setdefault(source.identity, part)
-            if other != part:
-                why = f"it is named both for {other} and for {part}"
-                hint = "name different files, or cut the splits from one with `data.split`"
-                raise DataError("one file cannot be in two splits", where={"file": source.name}, why=why, hint=hint)
+    named = [(part, source) for part in sources for source in sources[part]]
+    for (part, one), (other_part, other) in itertools.combinations(named, 2):
+        if part != other_part and overlap(one, other):
+            why = f"it is named both for {part} and for {other_part}"
+            hint = "name different files, or rows that do not overlap, or cut the splits from one with `data.split`"
+            raise DataError("one file cannot be in two splits", where={"file": other.name}, why=why, hint=hint)

@@ -26,7 +26,7 @@ class DataSpec(Spec):
     """Where the rows are and what shape they have."""
 
     path: str | tuple[str, ...]
-    """A file, several files, or a hub data set with an optional split (`org/name:train[:4096]`)."""
+    """A file, some of its rows (`rows.jsonl[:4096]`), several files, or a hub data set (`org/name:train[:4096]`)."""
     format: str = "auto"
     """Shape of the rows; `auto` recognises it."""
     text_template: str | None = None

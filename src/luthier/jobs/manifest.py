@@ -12,6 +12,7 @@ import luthier
 from luthier.core.artifacts import Base
 from luthier.core.errors import CheckpointError
 from luthier.core.files import sha256_of, write_atomic
+from luthier.core.rowrange import split_range
 from luthier.recipe import Plan, Recipe
 
 
@@ -99,4 +100,5 @@ def data_hashes(recipe: Recipe) -> dict[str, str]:
     data = recipe.data
     entries = [data.path, data.validation_path, data.test_path]
     paths = [path for entry in entries if entry for path in ([entry] if isinstance(entry, str) else entry)]
-    return {path: sha256_of(Path(path)) for path in paths if Path(path).is_file()}
+    files = dict.fromkeys(split_range(path)[0] for path in paths)
+    return {path: sha256_of(Path(path)) for path in files if Path(path).is_file()}

@@ -6,10 +6,14 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 import torch
+from peft import PeftModel
+from peft.tuners.tuners_utils import BaseTunerLayer
+from peft.utils import AuxiliaryTrainingWrapper
 from torch.nn.functional import cross_entropy
 
 from luthier.examples.store import Encoded
 from luthier.model.adapter import causal_lm
+from luthier.model.adapting.prompts import soft_prompt
 from luthier.model.attention import NAME, LayoutAttention
 from luthier.model.fast.decoder import FastDecoder, why_not
 from luthier.model.head import Head
@@ -88,7 +92,8 @@ class PlainStep:
 
         with autocast(device, self.precision), noisy(embedding, noise):
             logits = self.model(input_ids=ids.to(device), attention_mask=seen.to(device), use_cache=False).logits
-        return logits[:, :-1], labels[:, 1:].to(device)
+        # An adapter's virtual tokens come first, and predict nothing.
+        return logits[:, -longest:-1], labels[:, 1:].to(device)
 
 
 class FastStep:
@@ -156,7 +161,12 @@ def at_rest(model: torch.nn.Module) -> Iterator[None]:
 
 def why_plain(model: torch.nn.Module) -> str | None:
     """Return why this model cannot take the fast step, or None where it can."""
-    config = causal_lm(model).config
+    lm = causal_lm(model)
+    if soft_prompt(lm) is not None or (isinstance(model, PeftModel) and model.active_peft_config.is_prompt_learning):
+        return "virtual tokens stand before each row"
+    if isinstance(lm.get_output_embeddings(), BaseTunerLayer | AuxiliaryTrainingWrapper):
+        return "its output layer is tuned, which the fused head does not know"
+    config = lm.config
     changed = [name for name in LOGIT_CHANGES if getattr(config, name, None) not in (None, 0, 1, 1.0)]
     if changed:
         return f"its config sets {', '.join(changed)}, which changes the logits after the LM head"

@@ -38,6 +38,6 @@ def conflicts(spec: TrainSpec, *, has_validation: bool) -> Iterator[Conflict]:
         what = f"the schedule `{spec.schedule.name}` has no validation rows to watch"
         hint = "set `data.split.validation` to 0.1, or name `data.validation_path`"
         yield Conflict(("train", "schedule"), what, hint)
-    if spec.loraplus_ratio is not None and spec.adapter.name == "full":
-        what = "there are no B matrices: `full` trains all weights"
+    if spec.loraplus_ratio is not None and spec.adapter.traits.peft_type != "LORA":
+        what = f"`{spec.adapter.name}` trains no B matrices"
         yield Conflict(("train", "loraplus_ratio"), what, "leave it out, or train with `adapter: lora`")

@@ -6,15 +6,14 @@ from pydantic import Field
 
 from luthier.core.errors import DataError
 from luthier.core.spec import Auto, Spec
-from luthier.model.adapters.full import FullSpec
 from luthier.model.adapters.lora import LoraSpec
+from luthier.model.adapters.union import AdapterSpec
 from luthier.train.methods.dpo.spec import DpoSpec
 from luthier.train.methods.sft.spec import SftSpec
 from luthier.train.optimizers.spec import AdamWSpec, OptimizerSpec
 from luthier.train.schedules.spec import Cosine, ScheduleSpec
 
 MethodSpec = Annotated[SftSpec | DpoSpec, Field(discriminator="name")]
-AdapterSpec = Annotated[LoraSpec | FullSpec, Field(discriminator="name")]
 
 
 BETAS = (0.9, 0.999)

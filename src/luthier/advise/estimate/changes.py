@@ -53,7 +53,7 @@ def _fewer_trained(work: Work, size: Size) -> Iterator[tuple[Change, float]]:
         saved = size.parameters * copies
         because = f"trains small updates instead of all weights and saves about {_gb(saved)}"
         yield Change(path="train.adapter", value="{name: lora}", because=because), saved
-    elif size.trainable * (WEIGHT_BYTES + copies) > size.parameters // 4:
+    elif work.ranked and size.trainable * (WEIGHT_BYTES + copies) > size.parameters // 4:
         saved = size.trainable * work.state_bytes * 0.75
         because = f"a smaller update saves about {_gb(saved)}"
         yield Change(path="train.adapter.r", value=4, because=because), saved

@@ -44,7 +44,9 @@ class Work(_Frozen):
 
     method: Literal["sft", "dpo"]
     full: bool
-    """Whether all weights train."""
+    """Whether the model's own weights train."""
+    ranked: bool = True
+    """Whether the adapter has a rank, which could be smaller."""
     recomputes: bool
     """Whether activations are computed again in the backward pass."""
     offloads: bool = False

@@ -1,12 +1,14 @@
-"""From what a recipe names to sources: files of a known kind, or hub data sets."""
+"""From what a recipe names to sources: files of a known kind, some of their rows, or hub data sets."""
 
 import difflib
+import itertools
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from luthier.core.errors import DataError
 from luthier.core.files import sha256_of
+from luthier.core.rowrange import RowRange, split_range
 from luthier.data.rows import RawRow, RowIssue
 from luthier.data.sources.delimited import read_csv, read_tsv
 from luthier.data.sources.hub import HubName, read_hub
@@ -34,16 +36,18 @@ class FileSource:
     """As the recipe names it."""
     path: Path
     reader: Reader
+    range: RowRange = RowRange()
+    """Which of its rows; all where the recipe names the file alone."""
 
     @property
     def identity(self) -> str:
-        """What makes two sources the same."""
+        """What makes two sources the same: the file, whichever of its rows."""
         return str(self.path.resolve())
 
     def rows(self) -> Iterator[RawRow | RowIssue]:
         """Read the file from its start."""
         try:
-            yield from self.reader(self.path, self.name)
+            yield from itertools.islice(self.reader(self.path, self.name), self.range.first, self.range.last)
         except OSError as error:
             raise _unreadable(self.name, error) from error
 
@@ -68,9 +72,14 @@ class HubSource:
     hub: HubName
 
     @property
+    def range(self) -> RowRange:
+        """Which of its rows."""
+        return RowRange(self.hub.first, self.hub.last)
+
+    @property
     def identity(self) -> str:
-        """What makes two sources the same."""
-        return self.name
+        """What makes two sources the same: the split, whichever of its rows."""
+        return ":".join(filter(None, (self.hub.repository, self.hub.subset, self.hub.split)))
 
     def rows(self) -> Iterator[RawRow | RowIssue]:
         """Stream the rows."""
@@ -90,12 +99,16 @@ def find_sources(paths: str | tuple[str, ...], field: str = "data.path") -> tupl
     if not names or not all(name.strip() for name in names):
         raise DataError("no data file is named", where={"field": field}, hint="for example `data: rows.jsonl`")
     sources = tuple(map(_find, names))
-    identities = [source.identity for source in sources]
-    for source in sources:
-        if identities.count(source.identity) > 1:
-            where = {"file": source.name, "field": field}
+    for one, other in itertools.combinations(sources, 2):
+        if overlap(one, other):
+            where = {"file": other.name, "field": field}
             raise DataError("a data file is named twice", where=where, hint="name it once")
     return sources
+
+
+def overlap(one: Source, other: Source) -> bool:
+    """Tell whether two sources have rows in common."""
+    return one.identity == other.identity and one.range.overlaps(other.range)
 
 
 def _find(name: str) -> Source:
@@ -107,6 +120,9 @@ def _find(name: str) -> Source:
         raise DataError("this is not the path of a file", where={"file": name[:200]}, why=why, hint=hint) from error
     if exists:
         return _file(name, path)
+    file, rows = split_range(name)
+    if rows is not None and Path(file).expanduser().exists():
+        return replace(_file(file, Path(file).expanduser()), name=name, range=_checked(rows, name))
     hub = HubName.parse(name)
     if hub is None or _kind(Path(name.partition(":")[0])) or Path(name).parent.is_dir():
         raise _missing(name, path)
@@ -129,6 +145,13 @@ def _file(name: str, path: Path) -> FileSource:
         why = f"known are {_suffixes()}, each also with `.gz`"
         raise DataError("this kind of file is not known", where=where, why=why, hint="rename it, or convert it to one")
     return FileSource(name, path, READERS[kind])
+
+
+def _checked(rows: RowRange, name: str) -> RowRange:
+    if rows.last is not None and rows.first >= rows.last:
+        hint = "rows count from 0 and the last is not taken: `rows.jsonl[:4096]`, `rows.jsonl[4096:4224]`"
+        raise DataError("the range holds no rows", where={"file": name}, hint=hint)
+    return rows
 
 
 def _kind(path: Path) -> str | None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from luthier.advise.diagnose.curve import spikes
 from luthier.advise.diagnose.evidence import Curve, Series, Settings, Weights
-from luthier.advise.training import FULL_SHARE, LEARNING_RATES, PREFERENCE_SHARE
+from luthier.advise.training import LEARNING_RATES, usual_rate
 from luthier.core.events import read_events
 from luthier.examples.store import Split
 from luthier.jobs.diagnose.folder import NO_BASE, NO_PLAN, NO_STEP, Opened, place
@@ -52,9 +52,7 @@ def _usual_rate(plan: Plan, parameters: int) -> float:
     if optimizer.rate_share is None:
         return float(plan.train.learning_rate)
     rate = next(rate for limit, rate in LEARNING_RATES if parameters < limit)
-    full, pairs = plan.train.adapter.name == "full", plan.train.method.takes_pairs
-    share = (FULL_SHARE if full else 1) * (PREFERENCE_SHARE if pairs else 1) * optimizer.rate_share
-    return float(f"{rate * share:.0e}")
+    return usual_rate(rate, plan.train.adapter.traits.rate * optimizer.rate_share, pairs=plan.train.method.takes_pairs)
 
 
 def _parameters(folder: Path) -> int:

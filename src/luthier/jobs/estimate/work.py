@@ -62,7 +62,8 @@ def count(plan: Plan, prepared: Prepared, *, fast: bool, share: bool) -> Counted
     saved, snapshots = _saves(plan, steps, rows=len(train), batch_size=batch_size)
     work = Work(
         method=plan.train.method.name,
-        full=plan.train.adapter.name == "full",
+        full=plan.train.adapter.traits.whole,
+        ranked=hasattr(plan.train.adapter, "r"),
         recomputes=bool(plan.train.gradient_checkpointing),
         offloads=plan.train.activation_offload,
         state_bytes=state_bytes(plan.train),

@@ -9,7 +9,6 @@ from luthier.examples.store import Encoded, Split
 from luthier.model.step import StepModel
 from luthier.train.batches import Cut
 from luthier.train.methods.method import Part
-from luthier.train.methods.sft.spec import SftSpec
 
 
 class SftLoss:
@@ -17,8 +16,8 @@ class SftLoss:
 
     first_loss = None
 
-    def __init__(self, spec: SftSpec = SftSpec()) -> None:  # noqa: B008 (a Spec is frozen)
-        self.smoothing = spec.label_smoothing
+    def __init__(self, label_smoothing: float = 0.0) -> None:
+        self.label_smoothing = label_smoothing
 
     def referenced(self, step: StepModel, split: Split, cut: Cut, emit: Emit) -> Split:
         """Return the rows as they are."""
@@ -31,6 +30,6 @@ class SftLoss:
     def __call__(self, model: StepModel, rows: Sequence[Encoded], /) -> Part:
         """Return the cross-entropy summed over target tokens."""
         # Where no gradient is taken the loss is only looked at, and stays comparable to the untuned model's.
-        smoothing = self.smoothing if torch.is_grad_enabled() else 0.0
+        smoothing = self.label_smoothing if torch.is_grad_enabled() else 0.0
         priced = model.target_loss(rows, smoothing=smoothing)
         return Part(priced.total, priced.tokens, {"accuracy": priced.correct})

@@ -24,4 +24,4 @@ class SftSpec(Spec):
         """Return the loss, counted in target tokens."""
         from luthier.train.methods.sft.loss import SftLoss
 
-        return SftLoss(self)
+        return SftLoss(self.label_smoothing)
