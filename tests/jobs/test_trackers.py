@@ -59,8 +59,8 @@ def fake_wandb(kept: Kept) -> dict[str, ModuleType]:
 
 
 def fake_trackio(kept: Kept) -> dict[str, ModuleType]:
-    def init(*, project, name, resume, embed):
-        assert (project, resume, embed) == (RUNS, "allow", False)
+    def init(*, project, name, resume):
+        assert (project, resume) == (RUNS, "allow")
         kept.begin(name, name.rsplit("-", 1)[0])
         return run_of(kept, name)
 

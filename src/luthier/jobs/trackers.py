@@ -119,7 +119,7 @@ class Trackio:
         import trackio
 
         name = known or f"{title}-{uuid.uuid4().hex[:8]}"
-        self.run = trackio.init(project=PROJECT, name=name, resume="allow", embed=False)
+        self.run = trackio.init(project=PROJECT, name=name, resume="allow")
         return name
 
     def add(self, step: int, time_s: float, numbers: Mapping[str, float]) -> None:

@@ -17,15 +17,23 @@ def check_needs(spec: TrainSpec) -> None:
             why=f"the package {', '.join(absent)} is not installed",
             hint="on a machine with a GPU `pip install 'luthier[bitsandbytes]'`, or take `adamw` or `lion`",
         )
-    if optimizer.needs_gpu:
-        _check_gpu("train.optimizer", f"`{optimizer.name}`", "take `adamw` or `lion`")
-    if spec.activation_offload:
-        _check_gpu("train.activation_offload", "it", "set it to false; `train.gradient_checkpointing: true` saves more")
+    if optimizer.needs_gpu and not _has_gpu():
+        raise RecipeError(
+            f"`{optimizer.name}` cannot run here",
+            where={"field": "train.optimizer"},
+            why="it needs a GPU, and there is none",
+            hint="take `adamw` or `lion`",
+        )
+    if spec.activation_offload and not _has_gpu():
+        raise RecipeError(
+            "activations cannot be moved to the CPU's memory: they are there",
+            where={"field": "train.activation_offload"},
+            why="this machine has no GPU",
+            hint="set it to false; `train.gradient_checkpointing: true` keeps fewer of them",
+        )
 
 
-def _check_gpu(field: str, subject: str, hint: str) -> None:
+def _has_gpu() -> bool:
     import torch
 
-    if not torch.cuda.is_available():
-        why = f"{subject} moves memory off a GPU, and there is none" if subject == "it" else f"{subject} needs a GPU"
-        raise RecipeError(f"`{field}` is not for this machine", where={"field": field}, why=why, hint=hint)
+    return torch.cuda.is_available()

@@ -46,7 +46,7 @@ def computed_numbers(work: Work, size: Size, machine: Machine, *, prepare_second
     trained = size.trainable or size.parameters
     weights = trained * VALUE_BYTES
     # A checkpoint has no gradient, but the weights and the best ones so far.
-    checkpoint = trained * (work.state_bytes + BEST_BYTES)
+    checkpoint = int(trained * (work.state_bytes + BEST_BYTES))
     merged = size.parameters * VALUE_BYTES if "merged" in work.exports else 0
     disk = {
         "data": work.data_bytes,

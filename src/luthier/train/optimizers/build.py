@@ -42,8 +42,11 @@ def muon(spec: "MuonSpec") -> Kind:
         others = [group for group in groups if not group["is_matrix"]]
         made: list[torch.optim.Optimizer] = []
         if matrices:
-            size = {"momentum": spec.momentum, "nesterov": spec.nesterov, "adjust_lr_fn": "match_rms_adamw"}
-            made.append(torch.optim.Muon(matrices, lr=0.0, **size))
+            made.append(
+                torch.optim.Muon(
+                    matrices, lr=0.0, momentum=spec.momentum, nesterov=spec.nesterov, adjust_lr_fn="match_rms_adamw"
+                )
+            )
         return made + (adamw(others, betas) if others else [])
 
     return build

@@ -19,13 +19,17 @@ class Optimizer(Spec):
     """Whether `train.betas` means something to it."""
     rate_share: ClassVar[float | None] = None
     """The learning rate that `auto` chooses, as a share of AdamW's; None where there is no rule."""
-    state_bytes: ClassVar[float]
+    kept_bytes: ClassVar[float]
     """Memory of its state, in bytes per trained weight."""
     packages: ClassVar[tuple[str, ...]] = ()
     """What must be installed beside Luthier's own packages."""
     needs_gpu: ClassVar[bool] = False
     averages: ClassVar[bool] = False
     """Whether it keeps its own average of the weights, in place of a schedule."""
+
+    def state_bytes(self) -> float:
+        """Return the memory of its state, in bytes per trained weight."""
+        return self.kept_bytes
 
 
 class AdamWSpec(Optimizer):
@@ -36,7 +40,7 @@ class AdamWSpec(Optimizer):
 
     takes_betas: ClassVar[bool] = True
     rate_share: ClassVar[float | None] = 1.0
-    state_bytes: ClassVar[float] = 8
+    kept_bytes: ClassVar[float] = 8
 
     def build(self) -> "Kind":
         """Return what makes it over groups of weights."""
@@ -58,7 +62,7 @@ class AdafactorSpec(Optimizer):
     clip: float = Field(1.0, ge=1)
     """An update whose root mean square is larger is scaled down to it."""
 
-    state_bytes: ClassVar[float] = 0.1
+    kept_bytes: ClassVar[float] = 0.1
 
     def build(self) -> "Kind":
         """Return what makes it over groups of weights."""
@@ -76,7 +80,7 @@ class LionSpec(Optimizer):
     """How much of the momentum stands in an update, and how much of it is kept."""
 
     rate_share: ClassVar[float | None] = 0.2
-    state_bytes: ClassVar[float] = 4
+    kept_bytes: ClassVar[float] = 4
 
     def build(self) -> "Kind":
         """Return what makes it over groups of weights."""
@@ -100,7 +104,7 @@ class MuonSpec(Optimizer):
 
     takes_betas: ClassVar[bool] = True
     rate_share: ClassVar[float | None] = 1.0
-    state_bytes: ClassVar[float] = 4
+    kept_bytes: ClassVar[float] = 4
 
     def build(self) -> "Kind":
         """Return what makes it over groups of weights."""
@@ -119,7 +123,11 @@ class SgdSpec(Optimizer):
     nesterov: bool = False
     """Look ahead by one step of the momentum."""
 
-    state_bytes: ClassVar[float] = 4
+    kept_bytes: ClassVar[float] = 4
+
+    def state_bytes(self) -> float:
+        """Return the memory of its state, in bytes per trained weight; without momentum there is none."""
+        return self.kept_bytes if self.momentum else 0.0
 
     def build(self) -> "Kind":
         """Return what makes it over groups of weights."""
@@ -141,7 +149,7 @@ class ScheduleFreeSpec(Optimizer):
 
     takes_betas: ClassVar[bool] = True
     rate_share: ClassVar[float | None] = 1.0
-    state_bytes: ClassVar[float] = 8
+    kept_bytes: ClassVar[float] = 8
     averages: ClassVar[bool] = True
 
     def build(self) -> "Kind":
@@ -159,7 +167,7 @@ class AdamW8bitSpec(Optimizer):
 
     takes_betas: ClassVar[bool] = True
     rate_share: ClassVar[float | None] = 1.0
-    state_bytes: ClassVar[float] = 2.1
+    kept_bytes: ClassVar[float] = 2.1
     packages: ClassVar[tuple[str, ...]] = ("bitsandbytes",)
     needs_gpu: ClassVar[bool] = True
 
