@@ -174,7 +174,7 @@ def test_the_workflow_file_is_translated_or_refused_by_name(home: Path, tmp_path
     else:
         with pytest.raises(RecipeError, match="modules_to_save") as caught:
             read_config(file)
-        assert caught.value.where["file"].endswith("olive-config.yaml:25") and caught.value.hint
+        assert caught.value.where["file"].endswith("olive-config.yaml:24") and caught.value.hint
     (tmp_path / "rest.yaml").write_text(re.sub(r".*modules_to_save.*\n", "", file.read_text()))
     found = read_config(tmp_path / "rest.yaml")
     recipe, adapter = found.recipe, found.recipe.train.adapter

@@ -30,7 +30,7 @@ search_strategy: {type: random, num_trials: 1, objectives: [validation_loss, acc
 search_space:
   learning_rate: {type: float, low: 1e-4, high: 1e-2, log: true}
 """
-LONGEST_S = 500
+LONGEST_S = 240
 
 
 @pytest.fixture

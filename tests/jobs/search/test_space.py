@@ -2,6 +2,7 @@ from pathlib import Path
 
 import pytest
 from tests.jobs.search.made import RECIPE
+from tests.laws.source import ROOT
 
 from luthier.core.errors import RecipeError
 from luthier.jobs.search.names import SHORT_NAMES
@@ -110,3 +111,10 @@ def test_options_that_do_not_go_together_are_refused(tmp_path: Path) -> None:
         checked(tmp_path, NOTES, pruner="median", objectives=("validation_loss", "seconds"))
     with pytest.raises(RecipeError, match="do not go together"):
         checked(tmp_path, NOTES, pruner="medium")
+
+
+def test_the_example_fits_its_recipe() -> None:
+    folder = ROOT / "examples" / "tones"
+    read, space = read_space(folder / "space.yaml")
+    check_against(read, space, folder / "recipe.yaml", ())
+    assert space.strategy.pruner == "median" and len(space.dimensions) == 4

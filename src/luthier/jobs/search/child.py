@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -54,7 +55,7 @@ def main() -> None:
 
 
 @contextlib.contextmanager
-def _alone(folder: Path) -> Any:
+def _alone(folder: Path) -> Iterator[None]:
     """Wait until no other process works on this trial."""
     import filelock
 
@@ -83,7 +84,7 @@ class Trial:
         losses = self._losses(trained)
         measured = self._measured(rooms, trained, emit) if self.metrics else {}
         return {
-            "validation_loss": _mean(losses) if losses else trained.validation_loss,
+            "validation_loss": _mean(losses) if losses else _loss_of(trained),
             "losses": losses,
             "measured": measured,
             "seconds": _seconds(trained.folder / "metrics.jsonl"),
@@ -141,6 +142,15 @@ class Trial:
 
 def _mean(losses: list[tuple[float, int]]) -> float:
     return sum(total for total, _ in losses) / max(1, sum(tokens for _, tokens in losses))
+
+
+def _loss_of(trained: Trained) -> float | None:
+    """Return the loss that training measured of the weights it kept: the best, or else the last."""
+    if trained.validation_loss is not None:
+        return trained.validation_loss
+    lines = (trained.folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    measured = [row["validation_loss"] for row in map(json.loads, lines) if "validation_loss" in row]
+    return measured[-1] if measured else None
 
 
 def _seconds(metrics: Path) -> float:

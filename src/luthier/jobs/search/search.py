@@ -44,6 +44,8 @@ def search(wanted: Wanted, emit: Emit, *, rooms: Rooms | None = None, start: Sta
         note(heard, f"the search is in {folder}")
         note(heard, HELD_OUT)
         desk = Desk(wanted, space, rooms or real_rooms(), folder, heard)
+        if desk.recipe.seeds > 1:
+            note(heard, "each trial trains with the first seed alone; `best.yaml` keeps `seeds`")
         study = Study(folder, space, seed=desk.recipe.seed)
         study.begin_with(desk.own)
         try:

@@ -4,7 +4,7 @@ import contextlib
 import json
 import sqlite3
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -205,7 +205,7 @@ def _decoded(dimension: Dimension, value: Any) -> Any:
 
 
 @contextlib.contextmanager
-def _no_developer_talk() -> Any:
+def _no_developer_talk() -> Iterator[None]:
     """Keep what Optuna tells developers from the terminal."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
