@@ -5,6 +5,7 @@ from typing import Any, get_args
 
 from luthier.core.describe import specs_of, tag_of
 from luthier.jobs.doors.draft import Draft, knows
+from luthier.jobs.doors.olive import REMOTE_CODE
 from luthier.recipe import TrackerName
 from luthier.train.spec import TrainSpec
 
@@ -36,7 +37,6 @@ SAME: dict[str, str] = {
 """Options that mean what a field of the recipe means."""
 
 ANSWERED: dict[str, str] = {
-    "trust_remote_code": "code in model repositories never runs here; a model that needs it is refused",
     "per_device_eval_batch_size": "no result depends on it: evaluation takes as many rows at once as memory allows",
     "logging_steps": "every step is logged, in the run's train/metrics.jsonl and for TensorBoard",
     "logging_first_step": "every step is logged",
@@ -72,6 +72,7 @@ OPTIMIZERS = {
 }
 ADAMW = ("adamw_torch", "adamw_hf", "adamw_torch_fused", "adamw", "AdamW")
 STRATEGIES = ("no", "steps", "epoch", "none", None)
+CODE = "trust_remote_code"
 BATCH = ("per_device_train_batch_size", "gradient_accumulation_steps")
 TRUE, FALSE = ("true", "1", "yes", "on"), ("false", "0", "no", "off", "none")
 
@@ -87,6 +88,8 @@ def training_options(draft: Draft, options: Mapping[str, Any], *, said: Mapping[
             draft.set(SAME[name], value, told)
         elif name in ANSWERED:
             draft.answer(told, ANSWERED[name])
+        elif name == CODE:
+            draft.answer(told, REMOTE_CODE)
         elif name in SPECIAL:
             SPECIAL[name](draft, value, told)
         elif name not in BATCH:
@@ -236,7 +239,7 @@ SPECIAL: dict[str, Callable[[Draft, Any, str], None]] = {
 """Options whose value must be looked at."""
 
 
-TRAINING = frozenset((*SAME, *ANSWERED, *SPECIAL, *BATCH))
+TRAINING = frozenset((*SAME, *ANSWERED, *SPECIAL, *BATCH, CODE))
 """Every option that `training_options` knows."""
 
 
