@@ -52,6 +52,24 @@ def test_the_optimiser_has_a_part_in_rate_and_memory() -> None:
     assert room(recipe(activation_offload=True), tight).value > room(recipe(), tight).value
 
 
+@pytest.mark.parametrize(
+    ("adapter", "rate"), [("vera", 5e-3), ("prompt_tuning", 1.5e-2), ("qlora", 5e-4), ("freeze", 5e-5), ("boft", 5e-4)]
+)
+def test_each_adapter_has_its_own_usual_step(adapter: str, rate: float) -> None:
+    advice = RULES["train.learning_rate"](recipe(adapter={"name": adapter}), with_model(parameters=135_000_000))
+    assert advice.value == pytest.approx(rate, rel=0.35) and f"`{adapter}`" in advice.because
+
+
+def test_virtual_tokens_leave_less_room_and_a_cache_is_not_recomputed() -> None:
+    asked = recipe(adapter={"name": "prefix_tuning", "virtual_tokens": 30}, gradient_checkpointing="auto")
+    longest, plain = (RULES["data.max_tokens"](one, FACTS) for one in (asked, recipe()))
+    assert longest.value == plain.value - 30 and "30 virtual tokens" in longest.because
+    tight = with_machine(available_bytes=900_000_000)
+    rule = RULES["train.gradient_checkpointing"]
+    assert rule(recipe(), tight).value is True
+    assert rule(asked, tight).value is False and "cache" in rule(asked, tight).because
+
+
 def test_preferences_take_smaller_steps_fewer_passes_and_twice_the_room() -> None:
     asked, full = recipe(method={"name": "dpo"}), recipe(method={"name": "dpo"}, adapter={"name": "full"})
     rate, epochs, room = (RULES[f"train.{name}"] for name in ("learning_rate", "epochs", "micro_batch_tokens"))

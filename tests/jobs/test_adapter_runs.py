@@ -35,7 +35,7 @@ def test_it_trains_answers_and_is_talked_to(case: str, tmp_path: Path, monkeypat
     result = run_recipe(recipe, run)
     assert result.trained.adapter == spec.name and "auto" not in json.dumps(result.plan.train.model_dump(mode="json"))
     rate = result.plan.train.learning_rate
-    assert rate == pytest.approx(5e-4 * spec.traits.rate)
+    assert rate == float(f"{5e-4 * spec.traits.rate:.0e}")
     tuned = next(system for system in result.report.systems if system.name.startswith("tuned"))
     assert tuned.metrics and tuned.prompt_tokens > 0
     [exported] = result.exports.exported
