@@ -103,6 +103,16 @@ def chat(folder: Path) -> list[Row]:
     return _drawn([{"prompt": asked, "completion": said} for asked, said in found.items()], 240)
 
 
+def tunes(folder: Path) -> list[Row]:
+    """Beginnings of dances in ABC notation (Ryan's Mammoth Collection of 1883, contributed to music21's corpus)."""
+    rows = []
+    with zipfile.ZipFile(_pip(folder, "music21==9.7.0")) as archive:
+        for name in sorted(archive.namelist()):
+            if name.endswith(".abc") and "/ryansMammoth/" in name:
+                rows += _tune(archive.read(name).decode("utf-8", "replace"))
+    return _drawn(rows, 240)
+
+
 SETS: dict[str, Callable[[Path], list[Row]]] = {
     "tones": tones,
     "spam": spam,
@@ -112,6 +122,7 @@ SETS: dict[str, Callable[[Path], list[Row]]] = {
     "summaries": summaries,
     "chat": chat,
     "code": code,
+    "tunes": tunes,
 }
 
 
@@ -123,6 +134,23 @@ def write(name: str, folder: Path) -> Path:
         rows = SETS[name](folder)
         path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
     return path
+
+
+def _tune(text: str) -> list[Row]:
+    """Return what a tune is and its first eight bars; nothing where a part of it is missing."""
+    fields = dict(re.findall(r"^([A-Z]):\s*(.+?)\s*$", text, re.MULTILINE))
+    lines = [line for line in text.splitlines() if line.strip() and not re.match(r"[A-Za-z]:|%", line)]
+    plain = re.sub(
+        r'"[^"]*"|\\|\bv(?=\()|[uv](?=[A-Ga-g(])|\s+', lambda found: " " * found[0].isspace(), "".join(lines)
+    )
+    bars = [bar.strip() for bar in plain.split("|") if bar.strip(" :")][:8]
+    if not {"T", "R", "M", "K"} <= fields.keys() or len(bars) < 8:
+        return []
+    title = fields["T"].split(" -- ")[0]
+    asked = f'Write the first eight bars of the {fields["R"]} "{title}" in ABC notation.'
+    return [
+        {"prompt": f"{asked} M:{fields['M']} L:{fields.get('L', '1/8')} K:{fields['K']}", "completion": "|".join(bars)}
+    ]
 
 
 def _functions(path: Path) -> Iterator[Row]:

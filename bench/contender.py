@@ -27,6 +27,7 @@ from luthier.model.load import load_model, load_tokenizer
 from luthier.model.step import FastStep
 from luthier.train import room
 from luthier.train.batches import Cut, rows_of_step
+from luthier.train.schedules.spec import Linear
 from luthier.train.spec import TrainSpec
 
 LEARNING_RATE = 2e-4
@@ -86,7 +87,7 @@ def luthier(model_dir: Path, rows: list[Encoded], clock: Clock, *, steps: int, b
         batch_size=batch,
         micro_batch_tokens=MICRO_BATCH_TOKENS,
         learning_rate=LEARNING_RATE,
-        schedule="linear",
+        schedule=Linear(),
         warmup=0.0,
         precision=precision,
         gradient_checkpointing=False,

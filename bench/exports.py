@@ -47,17 +47,14 @@ ROUNDS = 5
 def talk(event: Any) -> None:
     """Say what is done."""
     if event.message and event.kind != "progress":
-        print(event.message, file=sys.stderr, flush=True)
+        print(f"{time.strftime('%H:%M:%S')} {event.message}", file=sys.stderr, flush=True)
 
 
 def forms() -> list[dict[str, Any]]:
     """Export and certify every form with all test rows; the quantised ones with a wide bound, so that all are shown."""
-    found = []
-    for name in FORMS:
-        wanted = Wanted(forms=(Form(name=name),), run=str(RUN), allow_failed=True)
-        one = export_wanted(wanted, talk).exported[0]
-        found.append({"name": one.format, "bytes": one.bytes, "folder": str(one.folder)} | certificate(one))
-    return found
+    wanted = Wanted(forms=tuple(Form(name=name) for name in FORMS), run=str(RUN), allow_failed=True)
+    made = export_wanted(wanted, talk).exported
+    return [{"name": one.format, "bytes": one.bytes, "folder": str(one.folder)} | certificate(one) for one in made]
 
 
 def certificate(one: Any) -> dict[str, Any]:

@@ -10,6 +10,8 @@ from luthier.evaluate.spec import EvaluateSpec
 from luthier.export.spec import FormEntry
 from luthier.train.spec import TrainSpec
 
+TrackerName = Literal["tensorboard", "mlflow", "wandb", "trackio"]
+
 
 class Recipe(Spec):
     """One fine-tune from data to a measured, exported model."""
@@ -24,6 +26,8 @@ class Recipe(Spec):
     """The measurement; null leaves it out."""
     export: tuple[FormEntry, ...] = ("merged",)
     """The forms to write at the end, each certified: a name, or a mapping with `name` and its options."""
+    trackers: tuple[TrackerName, ...] = ("tensorboard",)
+    """Who is told what training measures, besides `metrics.jsonl`; none of them needs a network."""
     seed: int = Field(7, ge=0, lt=2**31)
     """Seed of splits, data order and every draw."""
     seeds: int = Field(1, ge=1, le=20)

@@ -39,6 +39,19 @@ def test_larger_models_take_smaller_steps(parameters: float, adapter: str, rate:
     assert RULES["train.learning_rate"](asked, with_model(parameters=int(parameters))).value == rate
 
 
+def test_the_optimiser_has_a_part_in_rate_and_memory() -> None:
+    rate, room = RULES["train.learning_rate"], RULES["train.micro_batch_tokens"]
+    asked = rate(recipe(optimizer={"name": "lion"}), FACTS)
+    assert asked.value == 1e-4 and "times 0.2 for lion" in asked.because
+
+    small, full = with_machine(available_bytes=5_000_000_000), {"name": "full"}
+    light = recipe(adapter=full, optimizer={"name": "sgd", "momentum": 0})
+    usual, averaged = recipe(adapter=full), recipe(adapter=full, ema_decay=0.9)
+    assert room(light, small).value > room(usual, small).value > room(averaged, small).value
+    tight = with_machine(available_bytes=1_200_000_000, accelerator="GPU")
+    assert room(recipe(activation_offload=True), tight).value > room(recipe(), tight).value
+
+
 def test_preferences_take_smaller_steps_fewer_passes_and_twice_the_room() -> None:
     asked, full = recipe(method={"name": "dpo"}), recipe(method={"name": "dpo"}, adapter={"name": "full"})
     rate, epochs, room = (RULES[f"train.{name}"] for name in ("learning_rate", "epochs", "micro_batch_tokens"))

@@ -23,7 +23,7 @@ HELP = [
     "data check",
     "data preview",
 ]
-HELP += ["runs", "runs compare", "diagnose", "doctor", "show"]
+HELP += ["runs", "runs compare", "diagnose", "doctor", "show", "compose"]
 SHOWN = ["show adapters", "show methods", "show formats", "show metrics", "show recipe", "--version"]
 ERRORS = {
     "unknown-command": ["rnu"],

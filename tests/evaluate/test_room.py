@@ -16,7 +16,8 @@ from luthier.evaluate.sample import Sample
 from luthier.evaluate.spec import EvaluateSpec
 from luthier.examples.example import Example, Message, Segment
 from luthier.examples.store import Split, write_split
-from luthier.model.adapter import FullWeights, PeftAdapter, load_tuned
+from luthier.model.adapter import load_tuned
+from luthier.model.adapters.full import FullSpec
 from luthier.model.adapters.lora import LoraSpec
 from luthier.model.load import load_model, load_tokenizer
 from luthier.model.scoring import row_losses
@@ -96,10 +97,10 @@ def trained(folder: Path, kind: AnswerKind, *, adapter: str = "lora", **changes)
     """An adapter as it starts, or full weights of another seed, in place of a training."""
     given = prepared(folder / "data", kind, **changes)
     if adapter == "lora":
-        spec = PeftAdapter(LoraSpec(r=4))
+        spec = LoraSpec(r=4).build()
         spec.save(spec.attach(load_model(given.base.folder), seed=0), folder / "weights", base_model="tiny")
     else:
-        FullWeights().save(tiny_model("llama", seed=5), folder / "weights", base_model="tiny")
+        FullSpec().build().save(tiny_model("llama", seed=5), folder / "weights", base_model="tiny")
     return Trained(
         folder=folder,
         prepared=given,

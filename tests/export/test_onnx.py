@@ -10,6 +10,7 @@ from tests.export.wide import KINDS, expected, save_lora, save_wide
 from luthier.core.errors import ModelError, RecipeError
 from luthier.export.formats.onnx import build, build_with_adapters, known_architectures
 from luthier.export.spec import Form
+from luthier.model.load import load_tokenizer
 from luthier.serve.engines.onnx import OnnxEngine
 from luthier.serve.spec import ServeSpec
 
@@ -36,6 +37,10 @@ def built(base: Path, folder: Path, **form) -> Path:
     return folder
 
 
+def size(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.iterdir())
+
+
 def error(base: Path, folder: Path) -> float:
     return float((said(folder) - expected(base, None, PROMPT, ANSWER)).abs().mean())
 
@@ -50,15 +55,24 @@ def test_the_model_says_what_transformers_says(family: str, tmp_path: Path) -> N
 
 
 def test_more_bits_are_nearer_and_larger(base: Path, tmp_path: Path) -> None:
-    def size(folder: Path) -> int:
-        return sum(path.stat().st_size for path in folder.iterdir())
-
     int4, wider, int8 = (
         built(base, tmp_path / title, name=name, wider=parts)
         for title, name, parts in (("4", "onnx-int4", ()), ("4w", "onnx-int4", ("0", "head")), ("8", "onnx-int8", ()))
     )
     assert error(base, int4) > error(base, wider) > error(base, int8) > 0
     assert size(int4) < size(wider) < size(int8)
+
+
+@pytest.mark.parametrize("heads", [4, 3])
+def test_tied_embeddings_are_read_from_the_output_layer_in_8_bits(heads: int, tmp_path: Path) -> None:
+    shape = {"hidden_size": 16 * heads, "num_attention_heads": heads, "num_key_value_heads": 1}
+    tied = save_wide(tmp_path / "tied", **shape)
+    untied = save_wide(tmp_path / "untied", tie_word_embeddings=False, **shape)
+    table = 16 * heads * len(load_tokenizer(tied))
+    for name, wider, spared in (("onnx-int8", (), 3.9), ("onnx-int4", ("head",), 0.5)):
+        once, twice = (built(base, tmp_path / f"{name}-{base.name}", name=name, wider=wider) for base in (tied, untied))
+        assert size(twice) - size(once) > spared * table
+        assert error(tied, once) < 3 * error(untied, twice)
 
 
 @pytest.mark.parametrize("part", ["2", "first", "-1"])
@@ -131,6 +145,14 @@ def test_adapters_that_cannot_be_switched_are_refused(changes, why: str, base: P
     with pytest.raises(ModelError) as caught:
         build_with_adapters(Form(name="onnx"), base, {"a": adapter}, tmp_path / "out")
     assert why in caught.value.why
+
+
+def test_an_adapter_of_a_rounded_base_is_refused(base: Path, tmp_path: Path) -> None:
+    adapter = save_lora(base, tmp_path / "adapter", seed=1)
+    (adapter / "rounded_base.json").write_text("{}")
+    with pytest.raises(ModelError) as caught:
+        build_with_adapters(Form(name="onnx"), base, {"a": adapter}, tmp_path / "out")
+    assert "rounded to 4 bits" in caught.value.why and "merged" in caught.value.hint
 
 
 def test_an_adapter_for_another_base_is_refused(base: Path, tmp_path: Path) -> None:

@@ -18,6 +18,10 @@ PLACES = {
     "onnx": ("src/luthier/export/formats/onnx", "src/luthier/serve/engines/onnx", "src/luthier/jobs/export/forms.py"),
     "llama-cpp": ("src/luthier/serve/engines/llama_child.py",),
     "lm-eval": ("src/luthier/evaluate/harness",),
+    "mlflow": ("src/luthier/jobs/trackers.py",),
+    "wandb": ("src/luthier/jobs/trackers.py",),
+    "trackio": ("src/luthier/jobs/trackers.py",),
+    "bitsandbytes": ("src/luthier/train/optimizers/build.py",),
 }
 
 

@@ -32,6 +32,18 @@ def test_half_precision_must_be_clearly_faster(
     assert f"{1 / bf16_seconds:.2f}" in because
 
 
+@pytest.mark.parametrize(
+    ("bf16", "fp16", "expected"), [(0.2, 0.19, "bf16"), (1.5, 0.2, "fp16"), (0.9, 0.8, "fp32"), (0.5, 0.7, "bf16")]
+)
+def test_a_gpu_is_timed_too_and_one_that_only_imitates_bf16_takes_fp16(
+    monkeypatch: pytest.MonkeyPatch, bf16: float, fp16: float, expected: str
+) -> None:
+    monkeypatch.setattr(device, "torch_device", lambda: torch.device("cuda"))
+    seconds = {torch.float32: 1.0, torch.bfloat16: bf16, torch.float16: fp16}
+    monkeypatch.setattr(device, "_matmul_seconds", lambda _, dtype: seconds[dtype])
+    assert device.fast_dtype()[0] == expected
+
+
 def test_the_probe_runs_once_per_process(monkeypatch: pytest.MonkeyPatch) -> None:
     calls = []
     monkeypatch.setattr(device, "torch_device", lambda: torch.device("cpu"))

@@ -5,7 +5,6 @@ import random
 import pytest
 import torch
 
-from luthier.model.adapter import PeftAdapter
 from luthier.model.adapters.lora import LoraSpec
 from luthier.model.generate import generate, stream
 from luthier.model.prefixes import group_by_prefix
@@ -84,7 +83,7 @@ def test_prompts_share_what_they_can() -> None:
 
 
 def test_an_adapter_answers_as_its_plain_generation() -> None:
-    adapter = PeftAdapter(LoraSpec(r=4))
+    adapter = LoraSpec(r=4).build()
     model = adapter.attach(lively_model("llama"), seed=1).eval()
     with torch.no_grad():
         for name, parameter in model.named_parameters():

@@ -10,7 +10,7 @@ from luthier.examples.example import Example, Message
 from luthier.examples.store import Encoded
 from luthier.jobs.chat import Chat
 from luthier.jobs.manner import manner_of
-from luthier.model.adapter import PeftAdapter, load_tuned, merge
+from luthier.model.adapter import load_tuned, merge
 from luthier.model.adapters.full import FullSpec
 from luthier.model.adapters.lora import LoraSpec
 from luthier.model.load import load_model, load_tokenizer
@@ -31,7 +31,7 @@ def logits(model: torch.nn.Module) -> torch.Tensor:
 
 def adapted(model: torch.nn.Module, *, moved: bool = True) -> torch.nn.Module:
     """Return the model with an adapter, whose weights have moved away from where they begin."""
-    model = PeftAdapter(LoraSpec(r=4)).attach(model, seed=1)
+    model = LoraSpec(r=4).build().attach(model, seed=1)
     if moved:
         generator = torch.Generator().manual_seed(2)
         for name, weight in model.named_parameters():
@@ -63,7 +63,7 @@ def test_merged_is_unmerged(family: str) -> None:
 def test_saved_is_loaded(family: str, tmp_path: Path) -> None:
     base = save_tiny(tmp_path / "base", family)
     model = adapted(load_model(base))
-    PeftAdapter(LoraSpec(r=4)).save(model, tmp_path / "adapter", base_model="tiny")
+    LoraSpec(r=4).build().save(model, tmp_path / "adapter", base_model="tiny")
     assert torch.equal(logits(load_tuned(base, tmp_path / "adapter")), logits(model))
 
     other = tiny_model(family, seed=9)

@@ -76,7 +76,7 @@ def test_hub_names_stay(tmp_path: Path, name: str) -> None:
         ("data: x\ntrain:\n  steps: 1.5", 3, "train.steps", "a whole number above 0"),
         ("data: x\ntrain:\n  steps: '5'", 3, "train.steps", "a whole number above 0"),
         ("data: x\ntrain:\n  keep_best: no", 3, "train.keep_best", "`true` or `false`"),
-        ("data: x\ntrain:\n  schedule: cosin", 3, "train.schedule", "did you mean `cosine`?"),
+        ("data: x\ntrain:\n  schedule: cosin", 3, "train.schedule.name", "did you mean `cosine`?"),
         ("data: x\ntrain:\n  adapter: lor", 3, "train.adapter.name", "did you mean `lora`?"),
         ("data: x\ntrain:\n  betas: [0.9, 1.5]", 3, "train.betas[1]", "below 1"),
         ("data: x\nevaluate:\n  metrics: [acuracy]", 3, "evaluate.metrics[0]", "did you mean `accuracy`?"),

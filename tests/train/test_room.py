@@ -24,7 +24,8 @@ from luthier.model.adapters.full import FullSpec
 from luthier.model.adapters.lora import LoraSpec
 from luthier.train import checkpoint, guards
 from luthier.train.batches import Cut, epoch_order, rows_of_step
-from luthier.train.schedule import learning_rate
+from luthier.train.schedules.rate import Watched, learning_rate
+from luthier.train.schedules.spec import Constant, Cosine, Linear, Plateau, Wsd
 from luthier.train.spec import EarlyStopping
 
 KILLS = 100 if os.environ.get("LUTHIER_PROOF") else 20
@@ -92,7 +93,7 @@ def test_mixed_precision_trains(prepared, tmp_path, precision):
 
 def test_early_stopping_keeps_the_best_weights(prepared, tmp_path):
     spec = spec_of(
-        steps=200, learning_rate=0.3, schedule="constant", validate_every=2, early_stopping=EarlyStopping(patience=2)
+        steps=200, learning_rate=0.3, schedule=Constant(), validate_every=2, early_stopping=EarlyStopping(patience=2)
     )
     trained = train(spec, prepared, tmp_path)
     assert trained.stopped == "early" and trained.steps < 200
@@ -250,9 +251,19 @@ def test_micro_batches_keep_every_row_within_the_budget():
 
 def test_schedules_rise_and_fall():
     rates = {
-        name: [learning_rate(i, steps=100, peak=1.0, warmup=0.1, schedule=name) for i in range(100)]
-        for name in ("cosine", "linear", "constant")
+        kind.name: [learning_rate(i, steps=100, peak=1.0, warmup=0.1, schedule=kind) for i in range(100)]
+        for kind in (Cosine(), Linear(), Constant(), Wsd(decay=0.5), Plateau())
     }
     for name, values in rates.items():
         assert values[0] == pytest.approx(0.1) and max(values) == pytest.approx(1.0) and values[9] == pytest.approx(1.0)
-        assert values[-1] == 1.0 if name == "constant" else values[-1] < 0.02
+        assert values[-1] == 1.0 if name in ("constant", "plateau") else values[-1] < 0.025
+    assert rates["wsd"][54] == 1.0 and rates["wsd"][77] == pytest.approx(1 - 22 / 45)
+
+
+def test_a_plateau_lowers_the_rate_where_the_loss_no_longer_falls():
+    watched, schedule = Watched(), Plateau(factor=0.5, patience=2, min_delta=0.1, lowest=0.2)
+    shares = []
+    for loss in (3.0, 2.0, 1.95, 2.5, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0):
+        watched.see(loss, schedule)
+        shares.append(watched.share)
+    assert shares == [1, 1, 1, 0.5, 0.5, 0.5, 0.25, 0.25, 0.2, 0.2, 0.2]

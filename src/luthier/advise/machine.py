@@ -3,14 +3,15 @@
 from luthier.advise.facts import Facts
 from luthier.advise.training import predicted_steps
 from luthier.recipe import Advice, Recipe
+from luthier.train.spec import state_bytes
 
 MOST_TOKENS_CPU = 1536
 MOST_TOKENS_GPU = 16_384
 MEMORY_SHARE = 0.5
 """Of the available memory; the rest is for the system, the data, and what autograd does not show."""
 WEIGHT_BYTES = 4
-STATE_BYTES = 12
-"""Gradient and AdamW's two moments, per trained weight."""
+LAYERS_THERE = 2
+"""Layers whose activations are on the GPU at once where they are moved away: one going, one coming."""
 
 COMPILE_REPAYS_S = 300
 FLOP_PER_TOKEN_AND_WEIGHT = 4
@@ -22,6 +23,9 @@ GPU_FLOP_PER_S = 10e12
 
 def gradient_checkpointing(recipe: Recipe, facts: Facts) -> Advice:
     """Only where the longest row does not fit into memory without it."""
+    if not recipe.train.adapter.traits.recomputes:
+        because = "this adapter is a cache of keys and values, which recomputing leaves out"
+        return Advice(path="train.gradient_checkpointing", value=False, because=because)
     room, longest = _room_tokens(recipe, facts), _longest_tokens(recipe, facts)
     value = room < longest
     words = "does not fit" if value else "fits"
@@ -78,9 +82,12 @@ def _longest_tokens(recipe: Recipe, facts: Facts) -> int:
 def _room_tokens(recipe: Recipe, facts: Facts) -> int:
     """Return how many tokens' activations fit beside the weights."""
     model = facts.model
-    state = STATE_BYTES if recipe.train.adapter.name == "full" else 0
+    state = state_bytes(recipe.train) if recipe.train.adapter.traits.whole else 0
     budget = facts.machine.available_bytes * MEMORY_SHARE - model.parameters * (WEIGHT_BYTES + state)
     per_token = model.activation_bytes_per_token
+    if recipe.train.activation_offload:
+        # What one layer keeps is on the GPU before it goes.
+        per_token = per_token / max(1, model.layers) * LAYERS_THERE
     if recipe.train.gradient_checkpointing is True:
         # One layer's activations at a time, and the input of each layer.
         per_token = per_token / max(1, model.layers) + 4 * model.hidden * model.layers

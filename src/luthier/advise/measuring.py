@@ -28,9 +28,11 @@ def data_format(recipe: Recipe, facts: Facts) -> Advice:
 
 def max_tokens(recipe: Recipe, facts: Facts) -> Advice:
     """The model's context length: no row is cut that need not be."""
-    context, longest = facts.model.context_tokens, facts.data.longest_tokens
+    virtual = getattr(recipe.train.adapter, "virtual_tokens", 0)
+    context, longest = facts.model.context_tokens - virtual, facts.data.longest_tokens
+    less = f", less {virtual} virtual tokens" if virtual else ""
     seen = "longest row" if facts.data.complete else "longest row looked at"
-    because = f"the model's context length; the {seen} has {longest:,} tokens"
+    because = f"the model's context length{less}; the {seen} has {longest:,} tokens"
     return Advice(path="data.max_tokens", value=context, because=because)
 
 

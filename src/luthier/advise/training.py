@@ -12,9 +12,8 @@ BATCH_SIZES = (32, 16, 8)
 USUAL_BATCH = 16
 CHECKS_PER_RUN = 10
 
-# Smaller models take, and need, larger steps; an adapter takes ten times what all weights take.
+# Smaller models take, and need, larger steps; these are LoRA's, and each adapter's traits say how its own compare.
 LEARNING_RATES = ((0.3e9, 5e-4), (1e9, 3e-4), (4e9, 2e-4), (math.inf, 1e-4))
-FULL_SHARE = 0.1
 PREFERENCE_SHARE = 0.1
 """The loss of preferences has no floor: large steps push both answers down instead of the better one up."""
 
@@ -45,13 +44,22 @@ def learning_rate(recipe: Recipe, facts: Facts) -> Advice:
     """By size of the model, a tenth of it when all weights train, and a tenth again for preferences."""
     parameters = facts.model.parameters
     rate = next(rate for limit, rate in LEARNING_RATES if parameters < limit)
-    full, pairs = recipe.train.adapter.name == "full", recipe.train.method.takes_pairs
-    value = float(f"{rate * (FULL_SHARE if full else 1) * (PREFERENCE_SHARE if pairs else 1):.0e}")
-    what = "all weights of a model" if full else "an adapter on a model"
+    adapter, pairs, optimizer = recipe.train.adapter, recipe.train.method.takes_pairs, recipe.train.optimizer
+    value = usual_rate(rate, adapter.traits.rate * (optimizer.rate_share or 1), pairs=pairs)
+    what = {"full": "all weights of a model", "lora": "an adapter on a model"}.get(
+        adapter.name, f"`{adapter.name}` on a model"
+    )
     because = f"usual for {what} of {_size(parameters)} parameters"
     if pairs:
         because = f"a tenth of the {because}: larger steps lower both answers"
+    if optimizer.rate_share not in (None, 1.0):
+        because = f"{because}, times {optimizer.rate_share:g} for {optimizer.name}"
     return Advice(path="train.learning_rate", value=value, because=because)
+
+
+def usual_rate(lora: float, times: float, *, pairs: bool) -> float:
+    """Return an adapter's usual learning rate, given LoRA's."""
+    return float(f"{lora * times * (PREFERENCE_SHARE if pairs else 1):.0e}")
 
 
 def checkpoint_every(recipe: Recipe, facts: Facts) -> Advice:

@@ -10,6 +10,7 @@ from luthier.cli import (
     advise,
     bench,
     chat,
+    compose,
     data,
     diagnose,
     estimate,
@@ -51,6 +52,7 @@ app.command("finetune")(finetune.finetune)
 app.command("auto-opt")(olive.auto_opt)
 app.command("generate-adapter")(olive.generate_adapter)
 app.command("bench")(bench.bench)
+app.command("compose")(compose.compose)
 app.command("chat")(chat.chat)
 app.command("judge")(judge.judge)
 app.add_typer(runs.app, name="runs")

@@ -111,7 +111,7 @@ class Trained(Artifact):
     validation_loss: float | None = None
     """Validation loss of these weights; None without a validation split."""
     base_validation_loss: float | None = None
-    """Validation loss of the untuned model on the same rows."""
+    """Validation loss on the same rows before the first step: the untuned model's where the adapter begins as that."""
     trainable_parameters: int
     total_parameters: int
     tokens_per_second: float

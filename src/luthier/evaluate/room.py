@@ -26,7 +26,7 @@ from luthier.evaluate.slices import slices
 from luthier.evaluate.spec import BaselineName, EvaluateSpec
 from luthier.evaluate.user import try_user_metrics
 from luthier.examples.store import Split
-from luthier.model.adapter import load_tuned, merge
+from luthier.model.adapter import load_tuned, ready
 from luthier.model.load import context_length, load_model, load_tokenizer
 from luthier.model.quick import quicken
 from luthier.model.scoring import RowLoss, row_losses
@@ -116,7 +116,7 @@ class _Desk:
         sittings: list[Sitting] = []
         for number, weights in enumerate((self.given.weights, *self.given.again)):
             name = seeded(number, self.seed + number)
-            model = quicken(merge(load_tuned(self.given.prepared.base.folder, weights)))
+            model = quicken(ready(load_tuned(self.given.prepared.base.folder, weights)))
             sittings += self._sit(model, name, self.exam.prompts, priced=True)
             self._run_tasks(model, name)
             del model

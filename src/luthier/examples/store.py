@@ -28,6 +28,15 @@ _NONE_REJECTED: dict[str, list[int]] = {"rejected_ids": [], "rejected_targets": 
 
 
 @dataclass(frozen=True)
+class Noise:
+    """Noise that training adds to a row's embeddings."""
+
+    seed: int
+    alpha: float
+    """Its size, divided by the square root of the row's values."""
+
+
+@dataclass(frozen=True)
 class Encoded:
     """Token ids of one example and, for each, whether it carries loss."""
 
@@ -41,6 +50,8 @@ class Encoded:
     """The same prompt with the answer that is liked less; only in data of preferences."""
     reference: float | None = None
     """By how many nats the untuned model finds the answer likelier than the rejected one; known in training only."""
+    noise: Noise | None = None
+    """Noise on its embeddings; in training only."""
 
     @property
     def answers(self) -> tuple["Encoded", ...]:

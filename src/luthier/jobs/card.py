@@ -20,6 +20,10 @@ from peft import AutoPeftModelForCausalLM
 model = AutoPeftModelForCausalLM.from_pretrained("adapter")  # loads the base model, too
 ```"""
 
+ROUNDED = """It was trained beside the base *rounded to 4 bits*. On the base in full precision, which the lines above
+load, it says nearly but not quite what was measured here; the `merged` form and Luthier itself have the rounded
+base."""
+
 
 def model_card(plan: Plan, trained: Trained, report: Report | None) -> str:
     """Return the card as Markdown, with the header that model hubs read."""
@@ -76,11 +80,18 @@ def _measured(report: Report | None) -> Iterator[str]:
         yield f"| {row.system} | {' | '.join(row.cells.values())} |"
 
 
+def _use_adapter(plan: Plan) -> str:
+    name = plan.train.adapter.name
+    if name == "bottleneck":
+        return "The form `adapter` is in Luthier's own format, which PEFT does not load."
+    return f"{USE_ADAPTER}\n\n{ROUNDED}" if name == "qlora" else USE_ADAPTER
+
+
 def _use(plan: Plan) -> Iterator[str]:
     yield "\n## How to use it\n"
     names = {form_of(one).name for one in plan.export}
     if "merged" in names:
         yield USE_MERGED
     if "adapter" in names:
-        yield USE_ADAPTER
+        yield _use_adapter(plan)
     yield "\nOr talk to it with `luthier chat RUN`, where RUN is the run folder."

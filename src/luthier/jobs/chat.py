@@ -66,7 +66,7 @@ def open_chat(folder: RunFolder, *, base_only: bool, emit: Emit) -> Chat:
     plan = saved_plan(folder)
 
     from luthier.examples.store import Split
-    from luthier.model.adapter import load_tuned, merge
+    from luthier.model.adapter import load_tuned, ready
     from luthier.model.base import resolve_base
     from luthier.model.generate import stream
     from luthier.model.load import load_model, load_tokenizer
@@ -78,7 +78,7 @@ def open_chat(folder: RunFolder, *, base_only: bool, emit: Emit) -> Chat:
     rows = Split(trained.prepared.split("train"))
     examples = [rows.example(index) for index in range(min(LOOKED_AT, len(rows)))]
     manner = manner_of(examples, plan.data.text_template)
-    model = quicken(load_model(base.folder) if base_only else merge(load_tuned(base.folder, trained.weights)))
+    model = quicken(load_model(base.folder) if base_only else ready(load_tuned(base.folder, trained.weights)))
     template = Template(load_tokenizer(base.folder))
     return Chat(lambda ids, tokens: stream(model, template, ids, max_new_tokens=tokens), template, manner)
 

@@ -1,21 +1,29 @@
-"""Who hears the events of a run: the log in its folder, TensorBoard, and whom the caller brings."""
+"""Who hears the events of a run: the log in its folder, the trackers, and whom the caller brings."""
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from luthier.core.events import Emit, Event, EventLog
 from luthier.core.runfolder import RunFolder
 from luthier.jobs.tensorboard import TensorBoard
+from luthier.jobs.trackers import Tracking
+from luthier.recipe import TrackerName
 
 Listener = Callable[[Event], None]
 
 
 @contextlib.contextmanager
-def listening(folder: RunFolder, listeners: tuple[Listener, ...]) -> Iterator[Emit]:
+def listening(
+    folder: RunFolder, listeners: tuple[Listener, ...], trackers: Sequence[TrackerName] = ()
+) -> Iterator[Emit]:
     """Yield what the rooms call to report; everything heard is written by the end."""
     folder.mend_events()
-    board = TensorBoard(folder.path / "tensorboard")
-    try:
-        yield EventLog(folder.events, (board, *listeners))
-    finally:
-        board.close()
+    with contextlib.ExitStack() as opened:
+        curves = [_tracking(name, folder) for name in dict.fromkeys(trackers)]
+        for one in curves:
+            opened.callback(one.close)
+        yield EventLog(folder.events, (*curves, *listeners))
+
+
+def _tracking(name: TrackerName, folder: RunFolder) -> TensorBoard | Tracking:
+    return TensorBoard(folder.path / "tensorboard") if name == "tensorboard" else Tracking(name, folder)

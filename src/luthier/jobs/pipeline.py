@@ -22,7 +22,9 @@ from luthier.jobs.plan import plan_yaml
 from luthier.jobs.prepare import prepare, saved_plan, settle
 from luthier.jobs.rooms import Rooms, real_rooms
 from luthier.jobs.stage import stage
+from luthier.jobs.trackers import check_trackers
 from luthier.recipe import Plan, Recipe
+from luthier.train.needs import check_needs
 
 SEEDS = "seeds"
 """The folder of further trainings, within the first one's."""
@@ -55,12 +57,14 @@ def run_recipe(
     recipe: Recipe, folder: RunFolder, *, listeners: tuple[Listener, ...] = (), rooms: Rooms | None = None
 ) -> RunResult:
     """Do a recipe in a run folder, or go on with what an earlier process left there."""
-    with folder.locked(), _nothing_left_of_a_false_start(folder), listening(folder, listeners) as emit:
+    with folder.locked(), _nothing_left_of_a_false_start(folder), listening(folder, listeners, recipe.trackers) as emit:
+        check_trackers(recipe.trackers)
         doors = rooms or real_rooms()
         plan, base = prepare(recipe, folder, doors, emit)
         desk = Desk(folder, plan, doors, emit)
 
         check_packages(plan.export)
+        check_needs(plan.train)
         prepared = _data(desk, base)
         _check_held_out(plan, prepared)
         trained = _train(desk, prepared)

@@ -1,21 +1,30 @@
 """Attach, save, load and merge the weights that training moves."""
 
-import json
+import contextlib
+import warnings
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import Any, Protocol
 
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model
+from peft import PeftModel
 from transformers import PreTrainedModel
-from transformers.pytorch_utils import Conv1D
 
 from luthier.core.errors import ModelError
-from luthier.model.load import load_model
+from luthier.model.adapters.traits import BEFORE, BETWEEN, WITHIN
+from luthier.model.adapters.union import KNOWN
+from luthier.model.adapting.bottleneck import Bottleneck, load_bottlenecks
+from luthier.model.adapting.layers import is_linear
+from luthier.model.adapting.nf4 import Nf4Linear
+from luthier.model.adapting.prompts import SoftPrompt, soft_prompt, with_soft_prompt
+from luthier.model.adapting.qlora import round_base
+from luthier.model.checks import read_json
+from luthier.model.load import LOAD_ERRORS, load_model
 
-if TYPE_CHECKING:
-    from luthier.model.adapters.lora import LoraSpec
+__all__ = ["Adapter", "adapter_off", "causal_lm", "is_linear", "load_tuned", "merge", "parameters", "ready"]
 
 ADAPTER_FILE = "adapter_model.safetensors"
+OURS = "LUTHIER_BOTTLENECK"
 
 
 class Adapter(Protocol):
@@ -25,91 +34,88 @@ class Adapter(Protocol):
         """Return the model with exactly the weights to train requiring gradients."""
         ...
 
-    def save(self, model: torch.nn.Module, folder: Path, *, base_model: str) -> None:
+    def save(self, model: Any, folder: Path, *, base_model: str) -> None:
         """Write the trained weights as safetensors into `folder`."""
         ...
 
 
-class PeftAdapter:
-    """LoRA through PEFT."""
-
-    def __init__(self, spec: "LoraSpec") -> None:
-        self.spec = spec
-
-    def attach(self, model: PreTrainedModel, *, seed: int) -> PeftModel:
-        """Freeze the base and add low-rank updates, drawn from `seed`."""
-        spec = self.spec
-        config = LoraConfig(
-            task_type="CAUSAL_LM",
-            r=spec.r,
-            lora_alpha=2 * spec.r if spec.alpha == "auto" else spec.alpha,
-            lora_dropout=spec.dropout,
-            target_modules=self._targets(model),
-            fan_in_fan_out=any(isinstance(module, Conv1D) for module in model.modules()),
-        )
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            return get_peft_model(model, config)
-
-    def _targets(self, model: PreTrainedModel) -> list[str] | str:
-        if self.spec.target_modules == "auto":
-            return "all-linear"
-        known = sorted({name.rsplit(".", 1)[-1] for name, module in model.named_modules() if is_linear(module)})
-        unknown = [name for name in self.spec.target_modules if name.rsplit(".", 1)[-1] not in known]
-        if unknown:
-            raise ModelError(
-                f"this model has no layer called {', '.join(unknown)}",
-                where={"field": "train.adapter.target_modules"},
-                hint=f"its linear layers are {', '.join(known)}",
-            )
-        return list(self.spec.target_modules)
-
-    def save(self, model: PeftModel, folder: Path, *, base_model: str) -> None:
-        """Write PEFT's own format, naming the base as the recipe does."""
-        for config in model.peft_config.values():
-            config.base_model_name_or_path = base_model
-        model.save_pretrained(str(folder), save_embedding_layers=False)
-
-
-class FullWeights:
-    """Every weight trains."""
-
-    def attach(self, model: PreTrainedModel, *, seed: int) -> PreTrainedModel:
-        """Let every weight require gradients; `seed` draws nothing here."""
-        return model.requires_grad_(True)
-
-    def save(self, model: PreTrainedModel, folder: Path, *, base_model: str) -> None:
-        """Write the whole model."""
-        model.save_pretrained(str(folder))
-
-
-def is_linear(module: torch.nn.Module) -> bool:
-    """Tell whether a module is a matrix product (torch's or GPT-2's transposed one)."""
-    return isinstance(module, torch.nn.Linear | Conv1D)
-
-
 def load_tuned(base_folder: Path, weights_folder: Path) -> torch.nn.Module:
-    """Return the tuned model: the base with its adapter, or the fully tuned weights; fp32, eval mode."""
+    """Return the tuned model: the base with its adapter, or the fully tuned weights; fp32, eval mode.
+
+    Virtual tokens are then keys and values that a plain model finds before each conversation; an adapter that was
+    trained on a rounded base gets that base.
+    """
     config = weights_folder / "adapter_config.json"
     if not config.exists():
         return load_model(weights_folder)
     if not (weights_folder / ADAPTER_FILE).exists():
         raise ModelError("the adapter has no safetensors file", where={"folder": weights_folder})
-    told = json.loads(config.read_text())
-    if told.get("peft_type") != "LORA":
-        raise ModelError(
-            "this kind of adapter is not known", where={"file": config}, why=f"it is {told.get('peft_type')}"
-        )
+    told = read_json(config)
+    kind = told.get("peft_type")
+    if kind not in KNOWN:
+        raise ModelError("this kind of adapter is not known", where={"file": config}, why=f"it is {kind}")
     if told.get("auto_mapping"):
         raise ModelError("this adapter needs code from its repository, which never runs", where={"file": config})
-    return PeftModel.from_pretrained(load_model(base_folder), str(weights_folder)).eval()
+    base = load_model(base_folder)
+    try:
+        if kind == OURS:
+            return load_bottlenecks(base, weights_folder).eval()
+        round_base(base, weights_folder)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            tuned = PeftModel.from_pretrained(base, str(weights_folder)).eval()
+        return with_soft_prompt(tuned).eval() if tuned.active_peft_config.is_prompt_learning else tuned
+    except LOAD_ERRORS as error:
+        why = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise ModelError("the adapter cannot be loaded", where={"folder": weights_folder}, why=why) from error
 
 
 def merge(model: torch.nn.Module) -> PreTrainedModel:
-    """Return a plain model with the updates added into the weights, in full precision."""
+    """Return a plain model with the updates added into the weights, in full precision; ModelError where none can be."""
+    if why := why_unmergeable(model):
+        hint = "export it as `adapter`, or train with `adapter: lora`"
+        raise ModelError("this adapter cannot be added into the model's weights", why=why, hint=hint)
     return model.merge_and_unload() if isinstance(model, PeftModel) else model
+
+
+def ready(model: torch.nn.Module) -> PreTrainedModel:
+    """Return a plain model that answers as the tuned one: merged where that can be, else with its adapter inside."""
+    return causal_lm(model) if why_unmergeable(model) else merge(model)
+
+
+def why_unmergeable(model: torch.nn.Module) -> str:
+    """Return why what was tuned cannot be added into the weights; empty where it can."""
+    if soft_prompt(model) is not None:
+        return BEFORE
+    if any(isinstance(module, Bottleneck) for module in model.modules()):
+        return BETWEEN
+    if not isinstance(model, PeftModel):
+        return ""
+    if model.active_peft_config.is_prompt_learning:
+        return BEFORE
+    return WITHIN if model.active_peft_config.is_adaption_prompt else ""
 
 
 def causal_lm(model: torch.nn.Module) -> PreTrainedModel:
     """Return the transformers model inside, with or without an adapter around it."""
     return model.get_base_model() if isinstance(model, PeftModel) else model
+
+
+@contextlib.contextmanager
+def adapter_off(model: torch.nn.Module) -> Iterator[None]:
+    """Let a model be its base for a while."""
+    switches = [part for part in model.modules() if isinstance(part, Bottleneck | SoftPrompt)]
+    for switch in switches:
+        switch.on = False
+    try:
+        with model.disable_adapter() if isinstance(model, PeftModel) else contextlib.nullcontext():
+            yield
+    finally:
+        for switch in switches:
+            switch.on = True
+
+
+def parameters(model: torch.nn.Module) -> int:
+    """Return how many weights a model has, those in 4 bits included."""
+    packed = sum(part.in_features * part.out_features for part in model.modules() if isinstance(part, Nf4Linear))
+    return packed + sum(weight.numel() for weight in model.parameters())

@@ -7,6 +7,7 @@ import torch
 from transformers import Cache, DynamicCache, PreTrainedModel
 
 from luthier.model.adapter import causal_lm
+from luthier.model.adapting.prompts import soft_prompt
 from luthier.model.prefix_attention import NAME, attention_by, can_share, compute_prefix
 from luthier.model.prefixes import Group, batches, group_by_prefix
 from luthier.model.template import Template
@@ -63,6 +64,8 @@ class _Work:
         context = (
             getattr(self.model.config, "max_position_embeddings", None) or len(self.prompts[row]) + self.max_new_tokens
         )
+        soft = soft_prompt(self.model)
+        context -= soft.tokens if soft else 0
         return min(self.max_new_tokens, context - len(self.prompts[row]))
 
 
@@ -77,7 +80,7 @@ def _groups(work: _Work) -> list[Group]:
         else:
             work.answers[row] = Answer([], "", stopped=False)
     longest = max((len(work.prompts[row]) for row in open_rows), default=0)
-    if not can_share(work.model, longest + work.max_new_tokens):
+    if soft_prompt(work.model) or not can_share(work.model, longest + work.max_new_tokens):
         return [Group(0, tuple(open_rows))] if open_rows else []
     groups = group_by_prefix([work.prompts[row] for row in open_rows])
     return [Group(group.shared, tuple(open_rows[place] for place in group.rows)) for group in groups]

@@ -15,10 +15,15 @@ CHUNK_ROWS = 256
 
 
 class _LinearCrossEntropy(torch.autograd.Function):
-    """Sum over rows of -log softmax(hidden @ weight.T + bias)[target], and how many targets are the likeliest."""
+    """Sum over rows of -log softmax(hidden @ weight.T + bias)[target], and how many targets are the likeliest.
+
+    With smoothing, so large a share of each row's target is spread evenly over all tokens.
+    """
 
     @staticmethod
-    def forward(ctx, hidden_MC: torch.Tensor, weight_VC: torch.Tensor, bias_V: torch.Tensor | None, targets_M, casts):
+    def forward(  # noqa: PLR0913 (autograd passes them by place)
+        ctx, hidden_MC: torch.Tensor, weight_VC: torch.Tensor, bias_V: torch.Tensor | None, targets_M, casts, smoothing
+    ):
         needs_hidden, needs_weight, needs_bias = ctx.needs_input_grad[:3]
         grad_hidden = torch.empty_like(hidden_MC) if needs_hidden else None
         grad_weight = torch.zeros_like(weight_VC) if needs_weight else None
@@ -34,6 +39,8 @@ class _LinearCrossEntropy(torch.autograd.Function):
             # The largest logit is wanted for the sum anyway; where it stands tells which token is the likeliest.
             top, likeliest = logits.max(dim=-1, keepdim=True)
             correct += (likeliest == target).sum()
+            if smoothing:
+                reached = reached.lerp(logits.mean(-1, keepdim=True), smoothing)
             powers = logits.sub_(top).exp_()
             z = powers.sum(-1, keepdim=True)
             total += (z.log() + top - reached).sum()
@@ -42,7 +49,9 @@ class _LinearCrossEntropy(torch.autograd.Function):
             if not (needs_hidden or needs_weight or needs_bias):
                 continue
             grad = powers.div_(z)
-            grad.scatter_add_(1, target, torch.full_like(target, -1, dtype=grad.dtype))
+            if smoothing:
+                grad -= smoothing / grad.shape[1]
+            grad.scatter_add_(1, target, torch.full_like(target, smoothing - 1, dtype=grad.dtype))
             if needs_bias:
                 grad_bias += grad.sum(0)
             grad = grad.to(casts.dtype)
@@ -59,7 +68,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
     def backward(ctx, grad_total: torch.Tensor, _: None) -> tuple[torch.Tensor | None, ...]:
         kept = iter(ctx.saved_tensors)
         grads = [next(kept) * grad_total if needed else None for needed in ctx.needs_input_grad[:3]]
-        return (*grads, None, None)
+        return (*grads, None, None, None)
 
 
 class _LinearLogprobs(torch.autograd.Function):
@@ -119,9 +128,13 @@ class Head:
         self.layer = layer
         self.casts = Casts(dtype)
 
-    def cross_entropy(self, hidden_MC: torch.Tensor, targets_M: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def cross_entropy(
+        self, hidden_MC: torch.Tensor, targets_M: torch.Tensor, *, smoothing: float = 0.0
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the summed cross-entropy in nats of M targets, and how many are right, given their hidden states."""
-        return _LinearCrossEntropy.apply(hidden_MC, self.layer.weight, self.layer.bias, targets_M, self.casts)
+        return _LinearCrossEntropy.apply(
+            hidden_MC, self.layer.weight, self.layer.bias, targets_M, self.casts, smoothing
+        )
 
     def logprobs(self, hidden_MC: torch.Tensor, targets_M: torch.Tensor) -> torch.Tensor:
         """Return the log-probability in nats of each of M targets, fp32 (M,), given their hidden states."""

@@ -17,6 +17,8 @@ class QuickLinear(torch.nn.Module):
         super().__init__()
         self.weight, self.bias = layer.weight, layer.bias
         self._transposed = isinstance(layer, Conv1D)
+        # An adapter beside it may ask for them.
+        self.out_features, self.in_features = self.weight.t().shape if self._transposed else self.weight.shape
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return y (…, M) for x (…, K)."""

@@ -162,7 +162,8 @@ def _elsewhere(key: str) -> str | None:
 
 def closest(word: str, names: list[str]) -> str | None:
     """Return the name that `word` is most likely a slip of or short for (`lr`), if any."""
-    initials = {"".join(part[0] for part in name.split("_")): name for name in names if "_" in name}
+    # Of names with the same initials the first is meant: the more usual options stand first.
+    initials = {"".join(part[0] for part in name.split("_")): name for name in reversed(names) if "_" in name}
     if word in initials:
         return initials[word]
     found = process.extractOne(word.lower(), names, scorer=fuzz.ratio, score_cutoff=CLOSE)

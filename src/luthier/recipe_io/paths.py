@@ -28,7 +28,19 @@ def absolute_paths(value: dict[str, Any], *, folder: Path, from_here: set[Where]
             parent = value[path[0]] = dict(block)
         if path[-1] in parent:
             parent[path[-1]] = _absolute(parent[path[-1]], start)
+    value = _with_adapter_folder(value, folder, from_here)
     return _with_task_files(_with_metric_files(value, folder, from_here), folder, from_here)
+
+
+def _with_adapter_folder(value: dict[str, Any], folder: Path, from_here: set[Where]) -> dict[str, Any]:
+    """Make the folder of the adapter to go on from absolute."""
+    train = value.get("train")
+    adapter = train.get("adapter") if isinstance(train, dict) else None
+    if not isinstance(adapter, dict) or "start_from" not in adapter:
+        return value
+    above = {("train",), ("train", "adapter"), ("train", "adapter", "start_from")}
+    found = _absolute(adapter["start_from"], Path.cwd() if from_here & above else folder)
+    return value | {"train": train | {"adapter": adapter | {"start_from": found}}}
 
 
 def _with_task_files(value: dict[str, Any], folder: Path, from_here: set[Where]) -> dict[str, Any]:

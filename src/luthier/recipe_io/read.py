@@ -10,18 +10,22 @@ from pydantic import ValidationError
 from luthier.core.errors import RecipeError
 from luthier.core.yaml import Document, Where, parse_yaml, read_yaml, write_yaml
 from luthier.export.spec import form_of
+from luthier.model.adapters.union import AdapterSpec
 from luthier.recipe import Plan, Recipe
 from luthier.recipe_io.explain import Problem, dotted, explain, known_path, located
 from luthier.recipe_io.paths import absolute_paths
+from luthier.train.conflicts import conflicts
 
 # A word in place of a block stands for the block that has only this key.
 SHORT_FORMS: tuple[tuple[Where, str], ...] = (
     (("data",), "path"),
     (("train", "method"), "name"),
     (("train", "adapter"), "name"),
+    (("train", "optimizer"), "name"),
+    (("train", "schedule"), "name"),
 )
-# Options of a method or an adapter without its name mean the default one.
-DEFAULT_NAMES = {"method": "sft", "adapter": "lora"}
+# Options of a block without its name mean the default one.
+DEFAULT_NAMES = {"method": "sft", "adapter": "lora", "optimizer": "adamw", "schedule": "cosine"}
 
 TWO_LENGTHS = Problem(
     ("train", "steps"),
@@ -40,8 +44,18 @@ NOTHING_TO_MEASURE = Problem(
 )
 NO_ADAPTER = Problem(
     ("export",),
-    "there is no adapter to export: `full` trains all weights",
+    "there is no adapter to export: `full` and `freeze` train the model's own weights",
     hint="write `export: [merged]`, or train with `adapter: lora`",
+)
+NO_REFERENCE = Problem(
+    ("train", "adapter"),
+    "`dpo` needs an adapter that begins as the base, from which it measures, and this one begins as something drawn",
+    hint="train with `adapter: lora`",
+)
+NO_RECOMPUTING = Problem(
+    ("train", "gradient_checkpointing"),
+    "prefix tuning cannot recompute activations: its keys and values are a cache, which recomputing leaves out",
+    hint="leave `train.gradient_checkpointing` out, or train with `adapter: prompt_tuning`",
 )
 
 
@@ -138,14 +152,30 @@ def check_recipe(recipe: Recipe) -> None:
 
 def _contradictions(recipe: Recipe) -> list[Problem]:
     train, data, split = recipe.train, recipe.data, recipe.data.split
+    traits, forms = train.adapter.traits, {form_of(one).name for one in recipe.export}
     has_validation, has_test = data.validation_path or split.validation, data.test_path or split.test
     wrong = {
         TWO_LENGTHS: train.epochs is not None and train.steps is not None,
         NOTHING_TO_WATCH: train.early_stopping is not None and not has_validation,
         NOTHING_TO_MEASURE: recipe.evaluate is not None and not has_test,
-        NO_ADAPTER: any(form_of(one).name == "adapter" for one in recipe.export) and train.adapter.name == "full",
+        NO_ADAPTER: "adapter" in forms and traits.whole,
+        NO_REFERENCE: train.method.takes_pairs and traits.start == "drawn",
+        NO_RECOMPUTING: train.gradient_checkpointing is True and not traits.recomputes,
+        _unmergeable(train.adapter): bool(traits.unmergeable and forms - {"adapter"}),
     }
-    return [problem for problem, is_wrong in wrong.items() if is_wrong]
+    within = conflicts(train, has_validation=bool(has_validation))
+    return [
+        *(problem for problem, is_wrong in wrong.items() if is_wrong),
+        *(Problem(one.field, one.what, hint=one.hint) for one in within),
+    ]
+
+
+def _unmergeable(adapter: AdapterSpec) -> Problem:
+    return Problem(
+        ("export",),
+        f"`{adapter.name}` can be exported as `adapter` only: {adapter.traits.unmergeable}",
+        hint="write `export: [adapter]`, or train with `adapter: lora`",
+    )
 
 
 def recipe_yaml(recipe: Recipe, comments: dict[Where, str] | None = None) -> str:

@@ -17,6 +17,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from luthier.core.errors import ModelError
+from luthier.model.adapters.qlora import ROUNDED_BASE
 
 WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
 PREFIX = "base_model.model."
@@ -81,6 +82,15 @@ EMPTY = Registry({}, {}, {})
 _COUNT = itertools.count()
 
 
+def why_not_beside(folder: Path) -> str | None:
+    """Return why an adapter cannot stand beside others on one base, or None where it can."""
+    try:
+        _rank_and_scale(folder)
+    except ModelError as error:
+        return error.why or error.what
+    return None
+
+
 def read_adapter(folder: Path, sizes: Mapping[str, Size]) -> Adapter:
     """Return the adapter in a PEFT folder; ModelError where it is damaged, unknown, or of another base."""
     rank, scale = _rank_and_scale(folder)
@@ -114,6 +124,7 @@ def _rank_and_scale(folder: Path) -> tuple[int, float]:
         undone = [name for name in UNDONE if config.get(name)]
         if str(config.get("init_lora_weights")).lower().startswith(BASE_CHANGING):
             undone.append(f"init_lora_weights {config['init_lora_weights']}")
+        undone += ["a rounded base"] if (folder / ROUNDED_BASE).exists() else []
         plain = config.get("bias", "none") == "none" and rank > 0
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise ModelError("the adapter's config cannot be read", where={"adapter": folder.name}) from error

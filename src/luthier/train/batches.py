@@ -2,12 +2,12 @@
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
 
-from luthier.examples.store import Encoded
+from luthier.examples.store import Encoded, Noise
 from luthier.model.layout import input_length
 
 WATCHED_ROWS = 256
@@ -93,18 +93,28 @@ def _common(a: list[int], b: list[int]) -> int:
 class Batches:
     """The batches of a run; the next one is prepared while the present one trains."""
 
-    def __init__(self, rows: Rows, cut: Cut, *, batch_size: int, seed: int) -> None:
+    def __init__(self, rows: Rows, cut: Cut, *, batch_size: int, seed: int, noise_alpha: float | None = None) -> None:
         self.rows = rows
         self.cut = cut
+        self.noise_alpha = noise_alpha
         self.batch_size = min(batch_size, len(rows))
         self.seed = seed
 
     def batch(self, step: int) -> Batch:
         """Return the batch of a step, whatever was asked before."""
         numbers = rows_of_step(step, rows=len(self.rows), batch_size=self.batch_size, seed=self.seed)
-        rows = [self.rows.encoded(i) for i in numbers]
+        rows = [self._noisy(self.rows.encoded(i), step, place) for place, i in enumerate(numbers)]
         real_tokens = sum(len(answer.ids) for row in rows for answer in row.answers)
         return Batch(step, numbers, self.cut(rows), real_tokens)
+
+    def _noisy(self, row: Encoded, step: int, place: int) -> Encoded:
+        """Return a row of a step with noise of its own, as a pure function of seed, step and place."""
+        if self.noise_alpha is None:
+            return row
+        drawn = np.random.SeedSequence([self.seed, step, place]).generate_state(2, np.uint32)
+        own, other = (Noise(int(seed), self.noise_alpha) for seed in drawn)
+        rejected = replace(row.rejected, noise=other) if row.rejected else None
+        return replace(row, noise=own, rejected=rejected)
 
     def between(self, first: int, last: int) -> Iterator[Batch]:
         """Yield the batches of steps [first, last)."""

@@ -13,11 +13,12 @@ from typing import Any
 
 import psutil
 import torch
+from transformers import PreTrainedModel
 
 from luthier.core.artifacts import Prepared
 from luthier.core.events import Emit
 from luthier.examples.store import Encoded, Split
-from luthier.model.adapter import Adapter, causal_lm, is_linear
+from luthier.model.adapter import Adapter, causal_lm, is_linear, parameters
 from luthier.model.load import load_model
 from luthier.model.step import FastStep, StepModel
 from luthier.train import guards
@@ -26,7 +27,8 @@ from luthier.train.checkpoint import Progress
 from luthier.train.loop import Loop
 from luthier.train.memory import activation_bytes_per_token
 from luthier.train.methods.method import Tally
-from luthier.train.room import _on_device, _quiet_base, choose_step
+from luthier.train.needs import check_needs
+from luthier.train.room import _on_device, _quiet_base, choose_step, untuned_loss
 from luthier.train.spec import TrainSpec
 
 FEWEST, ENOUGH_S = 8, 15.0
@@ -77,12 +79,14 @@ def calibrate(
     What the steps write stays in `out`: a checkpoint, and the weights.
     """
     torch.set_num_threads(spec.threads)
+    check_needs(spec)
     torch.manual_seed(seed)
     train, started = Split(given.split("train")), time.perf_counter()
-    adapter = spec.adapter.build()
-    model = adapter.attach(_on_device(load_model(given.base.folder)), seed=seed)
+    adapter, base = spec.adapter.build(), _on_device(load_model(given.base.folder))
+    untuned, linear = untuned_loss(base, spec, train), _linear_weights(base)
+    model = adapter.attach(base, seed=seed)
     _quiet_base(model, spec)
-    step = choose_step(model, spec, train, emit)
+    step = choose_step(model, spec, train, emit, untuned=untuned)
     fingerprint = guards.Fingerprint(model)
     start_seconds = time.perf_counter() - started
 
@@ -104,6 +108,7 @@ def calibrate(
         weights_seconds=weights_seconds,
         weights_bytes=_bytes(out / "weights"),
         activation_bytes_per_token=activation_bytes,
+        layer_parameters=linear,
         **timed,
         **_facts(step),
     )
@@ -119,7 +124,7 @@ def _loop(  # noqa: PLR0913 (everything a run needs, named)
         model=step,
         weights={name: weight for name, weight in step.model.named_parameters() if weight.requires_grad},
         method=spec.method.build(),
-        batches=Batches(train, cut, batch_size=spec.batch_size, seed=seed),
+        batches=Batches(train, cut, batch_size=spec.batch_size, seed=seed, noise_alpha=spec.neftune_noise_alpha),
         validation=Watch(Split(given.split("validation")), cut),
         steps=10,
         progress=Progress(identity="", threads=spec.threads),
@@ -193,22 +198,22 @@ def _seconds(work: Callable[[], object]) -> float:
     return time.perf_counter() - started
 
 
+def _linear_weights(base: PreTrainedModel) -> int:
+    """Count the weights of the linear layers before an adapter stands beside them."""
+    head = base.get_output_embeddings()
+    return sum(part.weight.numel() for part in base.modules() if is_linear(part) and part is not head)
+
+
 def _facts(step: StepModel) -> dict[str, Any]:
     lm = causal_lm(step.model)
     config, head = lm.config.get_text_config(), lm.get_output_embeddings()
-    linear = sum(
-        part.weight.numel()
-        for name, part in lm.named_modules()
-        if is_linear(part) and part is not head and "lora_" not in name
-    )
     return {
         "fast": isinstance(step, FastStep),
         "shares": _shares(step),
         "layers": config.num_hidden_layers,
         "hidden": config.hidden_size,
-        "layer_parameters": linear,
         "head_parameters": head.weight.numel(),
-        "parameters": sum(weight.numel() for weight in step.model.parameters()),
+        "parameters": parameters(step.model),
         "trainable": sum(weight.numel() for weight in step.model.parameters() if weight.requires_grad),
     }
 

@@ -6,7 +6,6 @@ import re
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -15,6 +14,8 @@ from safetensors.torch import load_file, save_file
 
 from luthier.core.errors import CheckpointError
 from luthier.core.files import sha256_of, whole_folder
+from luthier.train.optimizers.optimizer import Optimizer
+from luthier.train.schedules.rate import Watched
 
 MANIFEST = "sha256.json"
 _NAME = re.compile(r"step-(\d{8})")
@@ -43,6 +44,8 @@ class Progress(BaseModel):
     """Training losses of the last steps, newest last."""
     scaler: dict[str, float] = {}
     """State of the fp16 loss scaler; empty in other precisions."""
+    plateau: Watched = Watched()
+    """What a plateau schedule remembers."""
 
 
 Tensors = dict[str, torch.Tensor]
@@ -53,19 +56,21 @@ def save(
     progress: Progress,
     *,
     weights: Tensors,
-    optimizer: torch.optim.Optimizer,
-    best: Tensors | None,
+    optimizer: Optimizer,
+    others: Mapping[str, Tensors | None],
     keep: int,
 ) -> Path:
-    """Write a checkpoint whole or not at all, then remove all but the newest `keep`."""
+    """Write a checkpoint whole or not at all, then remove all but the newest `keep`; `others` are weights by name."""
     path = folder / f"step-{progress.step:08d}"
     with whole_folder(path) as beside:
         save_file(_contiguous(weights), beside / "weights.safetensors")
-        save_file(_optimizer_tensors(optimizer, list(weights)), beside / "optimizer.safetensors")
+        save_file(_contiguous(optimizer.tensors()), beside / "optimizer.safetensors")
         save_file(_rng_tensors(), beside / "rng.safetensors")
-        if best is not None:
-            save_file(_contiguous(best), beside / "best.safetensors")
+        for name, kept in others.items():
+            if kept is not None:
+                save_file(_contiguous(kept), beside / f"{name}.safetensors")
         state = {"progress": progress.model_dump(), "python_rng": random.getstate()}
+        state["optimizer"] = {"numbers": optimizer.numbers(), "scalars": optimizer.scalars()}
         (beside / "state.json").write_text(json.dumps(state))
         hashes = {file.name: sha256_of(file) for file in sorted(beside.iterdir())}
         (beside / MANIFEST).write_text(json.dumps(hashes, indent=2))
@@ -105,34 +110,21 @@ def read_progress(path: Path, *, identity: str) -> Progress:
     return progress
 
 
-def restore(path: Path, *, weights: Tensors, optimizer: torch.optim.Optimizer) -> Tensors | None:
-    """Load weights, optimiser and random states in place; return the best weights kept, if they are others."""
+def restore(path: Path, *, weights: Tensors, optimizer: Optimizer) -> dict[str, Tensors]:
+    """Load weights, optimiser and random states in place; return the `average` and the `best` weights, if kept."""
     saved = load_file(path / "weights.safetensors")
     with torch.no_grad():
         for name, tensor in weights.items():
             tensor.copy_(saved[name])
-    _load_optimizer(optimizer, list(weights), load_file(path / "optimizer.safetensors"))
+    state = json.loads((path / "state.json").read_text())["optimizer"]
+    optimizer.load(load_file(path / "optimizer.safetensors"), state["scalars"], state["numbers"])
     _load_rng(path)
-    best = path / "best.safetensors"
-    return load_file(best) if best.exists() else None
+    kept = {name: path / f"{name}.safetensors" for name in ("average", "best")}
+    return {name: load_file(file) for name, file in kept.items() if file.exists()}
 
 
 def _contiguous(tensors: Tensors) -> Tensors:
     return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-
-
-def _optimizer_tensors(optimizer: torch.optim.Optimizer, names: list[str]) -> Tensors:
-    state = optimizer.state_dict()["state"]
-    tensors = {f"{names[i]}::{key}": value for i, values in state.items() for key, value in values.items()}
-    return {name: torch.as_tensor(value).detach().cpu().clone() for name, value in tensors.items()}
-
-
-def _load_optimizer(optimizer: torch.optim.Optimizer, names: list[str], tensors: Tensors) -> None:
-    state: dict[int, dict[str, Any]] = {}
-    for name, tensor in tensors.items():
-        parameter, key = name.rsplit("::", 1)
-        state.setdefault(names.index(parameter), {})[key] = tensor
-    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
 
 
 def _rng_tensors() -> Tensors:

@@ -1,7 +1,6 @@
 """Guards against failures that leave the loss looking normal."""
 
 from collections.abc import Sequence
-from contextlib import nullcontext
 
 import torch
 
@@ -10,7 +9,7 @@ from luthier.core.events import Emit, Event
 from luthier.core.files import sha256_of_json
 from luthier.examples.store import Encoded
 from luthier.model.adapter import causal_lm
-from luthier.model.step import PlainStep, Precision, StepModel, at_rest
+from luthier.model.step import PlainStep, Precision, StepModel, TargetLoss, at_rest
 from luthier.train.methods.method import Method
 
 FEW_TARGETS = 0.005
@@ -58,27 +57,38 @@ def check_targets(target_tokens: int, total_tokens: int, emit: Emit) -> None:
         emit(Event(room="train", kind="warning", message=message, data={"target_share": share}))
 
 
-def check_first_loss(
-    model: torch.nn.Module, step: StepModel, rows: Sequence[Encoded], *, precision: Precision
-) -> str | None:
-    """Return how the first loss differs from the untuned model's plain loss, or None where they agree.
+def untuned_loss(model: torch.nn.Module, rows: Sequence[Encoded], *, precision: Precision) -> float:
+    """Return the plain loss per target token of a model that nothing was added to yet."""
+    with torch.no_grad(), at_rest(model):
+        return _mean(PlainStep(model, precision=precision).target_loss(rows))
 
-    A fresh adapter must change nothing, so both hold at once: the adapter is neutral, and the step computes
-    what it should.
+
+def check_first_loss(
+    model: torch.nn.Module, step: StepModel, rows: Sequence[Encoded], *, precision: Precision, untuned: float | None
+) -> str | None:
+    """Return how the first loss differs from the one it must be, or None where they agree.
+
+    A fresh adapter that begins as the base must change nothing, so both hold at once: the adapter is neutral, and the
+    step computes what it should. Where `untuned` is None it begins as something else, and the plain step's loss with
+    the adapter on decides.
     """
-    adapters_off = getattr(model, "disable_adapter", nullcontext)
     lm = causal_lm(model)
     attention = lm.config._attn_implementation
-    with torch.no_grad():
-        ours = step.target_loss(rows)
-        lm.set_attn_implementation("sdpa")
-        with adapters_off():
-            base = PlainStep(model, precision=precision).target_loss(rows)
-        lm.set_attn_implementation(attention)
-    ours_mean, base_mean = float(ours.total) / max(ours.tokens, 1), float(base.total) / max(base.tokens, 1)
-    if ours.tokens != base.tokens or abs(ours_mean - base_mean) > TOLERANCE[precision] * max(abs(base_mean), 1.0):
-        return f"first loss {ours_mean:.6f}, the untuned model's {base_mean:.6f}"
+    with torch.no_grad(), at_rest(model):
+        ours = _mean(step.target_loss(rows))
+        if untuned is None:
+            lm.set_attn_implementation("sdpa")
+            must, whose = _mean(PlainStep(model, precision=precision).target_loss(rows)), "the plain step's"
+            lm.set_attn_implementation(attention)
+        else:
+            must, whose = untuned, "the untuned model's"
+    if not abs(ours - must) <= TOLERANCE[precision] * max(abs(must), 1.0):
+        return f"first loss {ours:.6f}, {whose} {must:.6f}"
     return None
+
+
+def _mean(loss: TargetLoss) -> float:
+    return float(loss.total) / max(loss.tokens, 1)
 
 
 def check_method(method: Method, step: StepModel, rows: Sequence[Encoded], precision: Precision) -> None:

@@ -4,7 +4,7 @@ import math
 import signal
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,11 +15,15 @@ from luthier.core.events import Emit, Event
 from luthier.examples.store import Encoded
 from luthier.model.step import StepModel, at_rest
 from luthier.train import checkpoint, snapshots
+from luthier.train.average import Average
 from luthier.train.batches import Batch, Batches, Watch
 from luthier.train.checkpoint import Progress, Tensors
 from luthier.train.meter import Meter
 from luthier.train.methods.method import Method, Tally
-from luthier.train.schedule import learning_rate
+from luthier.train.offload import Offload
+from luthier.train.optimizers.optimizer import Optimizer
+from luthier.train.schedules.rate import learning_rate
+from luthier.train.schedules.spec import Plateau
 from luthier.train.spec import TrainSpec
 
 RECENT_STEPS = 20
@@ -48,21 +52,26 @@ class Loop:
     best: Tensors | None = None
     meter: Meter = field(init=False)
     scaler: torch.amp.GradScaler = field(init=False)
-    optimizer: torch.optim.Optimizer = field(init=False)
+    optimizer: Optimizer = field(init=False)
+    average: Average | None = field(init=False)
+    offload: Callable[[], AbstractContextManager[None]] = field(init=False)
 
     def __post_init__(self) -> None:
-        """Make the optimiser over the trained weights."""
-        fused = all(w.device.type in ("cpu", "cuda") for w in self.weights.values())
-        self.optimizer = torch.optim.AdamW(
-            list(self.weights.values()), lr=0.0, betas=self.spec.betas, weight_decay=self.spec.weight_decay, fused=fused
-        )
+        """Make the optimiser over the trained weights, and their average where one is asked for."""
+        self.optimizer = Optimizer(self.weights, self.spec)
+        decay = self.spec.ema_decay
+        self.average = None if decay is None else Average(self.weights, decay)
+        self.offload = Offload(self.model.model.parameters()) if self.spec.activation_offload else nullcontext
         device = next(iter(self.weights.values())).device.type
         self.scaler = torch.amp.GradScaler(device, enabled=self.spec.precision == "fp16")
         self.meter = Meter(self.folder / "metrics.jsonl", self.emit, steps=self.steps)
 
     def resume(self, path: Path) -> None:
         """Go on from a checkpoint: weights, optimiser, random states and metrics as they were."""
-        self.best = checkpoint.restore(path, weights=self.weights, optimizer=self.optimizer)
+        kept = checkpoint.restore(path, weights=self.weights, optimizer=self.optimizer)
+        self.best = kept.get("best")
+        if self.average is not None:
+            self.average.load(kept["average"])
         if self.progress.scaler:
             self.scaler.load_state_dict(self.progress.scaler)
         self.meter.rewind(self.progress.step)
@@ -119,15 +128,14 @@ class Loop:
 
     def update(self, batch: Batch) -> dict[str, float]:
         """Do one optimiser step and return what was measured."""
-        rate = learning_rate(
+        rate = self.progress.plateau.share * learning_rate(
             batch.step,
             steps=self.steps,
             peak=self.spec.learning_rate,
             warmup=self.spec.warmup,
             schedule=self.spec.schedule,
         )
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
+        self.optimizer.set_rate(rate)
 
         # Divide by the units of the whole batch, not of each micro-batch:
         # only so does the split into micro-batches not change the result.
@@ -136,22 +144,27 @@ class Loop:
             self.backward(rows, batch, units=units, tally=tally)
         means = tally.means()
 
-        self.scaler.unscale_(self.optimizer)
+        for part in self.optimizer.parts:
+            self.scaler.unscale_(part)
         limit = self.spec.max_grad_norm or math.inf
         norm = float(torch.nn.utils.clip_grad_norm_(self.weights.values(), limit))
         overflow = self.scaler.is_enabled() and not math.isfinite(norm)
         if not math.isfinite(means["loss"]) or not (math.isfinite(norm) or overflow):
             raise self.not_finite(batch, means["loss"], norm)
 
-        self.scaler.step(self.optimizer)
+        for part in () if overflow else self.optimizer.parts:
+            self.scaler.step(part)
         self.scaler.update()
-        self.optimizer.zero_grad(set_to_none=True)
+        self.optimizer.forget()
+        if self.average is not None:
+            self.average.follow()
         return means | {"learning_rate": rate, "grad_norm": norm}
 
     def backward(self, rows: list[Encoded], batch: Batch, *, units: int, tally: Tally) -> None:
         """Add the gradients of one micro-batch of a batch that has so many units, and count what was measured."""
         try:
-            part = self.method(self.model, rows)
+            with self.offload():
+                part = self.method(self.model, rows)
             self.scaler.scale(part.loss / max(units, 1)).backward()
         except (torch.OutOfMemoryError, MemoryError) as error:
             data = {"fault": "out_of_memory", "step": batch.step + 1}
@@ -179,7 +192,8 @@ class Loop:
     def validate(self) -> dict[str, float]:
         """Return the loss per unit, and what else the method measures, on the first validation rows."""
         tally = Tally()
-        self.price(self.validation.first, tally)
+        with self.kept_weights():
+            self.price(self.validation.first, tally)
         return tally.means("validation_")
 
     @torch.no_grad()
@@ -189,25 +203,39 @@ class Loop:
             for rows in groups:
                 tally.add(self.method(self.model, rows))
 
+    def kept_weights(self) -> AbstractContextManager[None]:
+        """Return the context in which the weights that are validated and kept stand in the model: often an average."""
+        if self.average is not None:
+            return self.average.standing()
+        return self.optimizer.averaged() if self.optimizer.averages else nullcontext()
+
+    def present(self) -> Tensors:
+        """Return copies of the weights that would be kept now."""
+        with self.kept_weights():
+            return {name: weight.detach().cpu().clone() for name, weight in self.weights.items()}
+
     def compare(self, loss: float) -> None:
         """Keep the weights when they are the best so far."""
         done = self.progress
+        if isinstance(self.spec.schedule, Plateau):
+            done.plateau.see(loss, self.spec.schedule)
         least = self.spec.early_stopping.min_delta if self.spec.early_stopping else 0.0
         better = done.best_step == 0 or done.best_loss is None or loss < done.best_loss - least
         done.bad_validations = 0 if better else done.bad_validations + 1
         if better:
             done.best_step, done.best_loss = done.step, loss
-            self.best = {name: weight.detach().cpu().clone() for name, weight in self.weights.items()}
+            self.best = self.present()
 
     def keep_snapshot(self, measured: dict[str, float]) -> None:
         """Keep the present weights as a model of their own, priced on all validation rows, and say so."""
         known, tally, step = dict(measured), Tally(), self.progress.step
-        if self.validation:
-            self.price(self.validation.first, tally)
-            known |= tally.means("validation_")
-            self.price(self.validation.rest(), tally)
-            known |= tally.means("full_validation_")
-        folder = snapshots.keep(self.folder, step, self.write_weights, most=self.spec.snapshots)
+        with self.kept_weights():
+            if self.validation:
+                self.price(self.validation.first, tally)
+                known |= tally.means("validation_")
+                self.price(self.validation.rest(), tally)
+                known |= tally.means("full_validation_")
+            folder = snapshots.keep(self.folder, step, self.write_weights, most=self.spec.snapshots)
         data = {"step": step, "epoch": self.epoch(), "folder": str(folder)}
         data |= {f"{rows}{name}": known.get(f"{rows}{name}") for rows in SNAPSHOT_ROWS for name in ("loss", "accuracy")}
         self.emit(Event(room="train", kind="snapshot", message=f"the weights of step {step} are kept", data=data))
@@ -215,14 +243,15 @@ class Loop:
     def save(self) -> None:
         """Write a checkpoint."""
         self.progress.scaler = self.scaler.state_dict()
-        kept = self.best if self.spec.keep_best else None
+        best = self.best if self.spec.keep_best else None
+        average = self.average.tensors if self.average is not None else None
         folder = self.folder / "checkpoints"
         checkpoint.save(
             folder,
             self.progress,
             weights=self.weights,
             optimizer=self.optimizer,
-            best=kept,
+            others={"average": average, "best": best},
             keep=self.spec.keep_checkpoints,
         )
 

@@ -6,30 +6,36 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from transformers import PreTrainedModel
 
 from luthier.core.artifacts import Prepared, Trained
 from luthier.core.errors import DataError, TrainingError
 from luthier.core.events import Emit, Event
 from luthier.core.files import sha256_of, sha256_of_json, whole_folder
 from luthier.examples.store import Encoded, Split
-from luthier.model.adapter import causal_lm
+from luthier.model.adapter import causal_lm, parameters
+from luthier.model.adapting.by_peft import NAME
 from luthier.model.fast.decoder import why_not
-from luthier.model.load import load_model
+from luthier.model.load import context_length, load_model
 from luthier.model.step import FastStep, PlainStep, StepModel, why_plain
 from luthier.train import checkpoint, guards
 from luthier.train.batches import Batches, Cut, Watch
 from luthier.train.checkpoint import Progress
 from luthier.train.loop import Loop
-from luthier.train.spec import TrainSpec, check_data
+from luthier.train.needs import check_needs
+from luthier.train.spec import TrainSpec, check_data, is_shared
 
 CHECKED_ROWS = 4
 """Rows on which the first loss is compared with the untuned model's."""
+OWN_DROPOUT = f"_dropout.{NAME}"
+"""How the names of PEFT's own dropouts end."""
 
 
 def run(spec: TrainSpec, given: Prepared, out: Path, emit: Emit, *, seed: int) -> Trained:
     """Train the plan's adapter on the prepared rows, from the newest valid checkpoint in `out` if there is one."""
     started = time.perf_counter()
     torch.set_num_threads(spec.threads)
+    check_needs(spec)
     check_data(spec.method, given.format)
     train = Split(given.split("train"))
     if not len(train):
@@ -38,13 +44,15 @@ def run(spec: TrainSpec, given: Prepared, out: Path, emit: Emit, *, seed: int) -
             where={"folder": given.folder},
             hint="`data/card.json` there lists every row left out, with the reason",
         )
+    _check_room(spec, given)
     guards.check_targets(given.target_tokens, given.total_tokens, emit)
 
     torch.manual_seed(seed)
-    adapter = spec.adapter.build()
-    model = adapter.attach(_on_device(load_model(given.base.folder)), seed=seed)
+    adapter, base = spec.adapter.build(), _on_device(load_model(given.base.folder))
+    untuned = untuned_loss(base, spec, train)
+    model = adapter.attach(base, seed=seed)
     _quiet_base(model, spec)
-    step = choose_step(model, spec, train, emit)
+    step = choose_step(model, spec, train, emit, untuned=untuned)
     fingerprint = guards.Fingerprint(model)
 
     def write_weights(folder: Path) -> None:
@@ -61,15 +69,27 @@ def run(spec: TrainSpec, given: Prepared, out: Path, emit: Emit, *, seed: int) -
         loop.meter.rewind(-1)
     early = loop.run()
 
-    _restore_best(loop, spec)
     if loop.steps > 1:
         fingerprint.check(model)
+    _restore_best(loop, spec)
     with whole_folder(out / "weights") as folder:
         write_weights(folder)
     return _artifact(spec, given, loop, seconds=time.perf_counter() - started, early=early).write(out)
 
 
-def _on_device(model: torch.nn.Module) -> torch.nn.Module:
+def _check_room(spec: TrainSpec, given: Prepared) -> None:
+    """Raise DataError where the longest row and an adapter's virtual tokens do not fit into the context together."""
+    virtual, context = getattr(spec.adapter, "virtual_tokens", 0), context_length(given.base.folder)
+    if virtual and given.longest + virtual > context:
+        raise DataError(
+            f"the longest row leaves no room for {virtual} virtual tokens",
+            where={"field": "data.max_tokens"},
+            why=f"it has {given.longest:,} tokens, and the model's context holds {context:,}",
+            hint=f"set it to {context - virtual}, or fewer `train.adapter.virtual_tokens`",
+        )
+
+
+def _on_device(model: PreTrainedModel) -> PreTrainedModel:
     return model.to("cuda" if torch.cuda.is_available() else "cpu")
 
 
@@ -79,47 +99,60 @@ def _quiet_base(model: torch.nn.Module, spec: TrainSpec) -> None:
         causal_lm(model).gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     model.train(bool(spec.gradient_checkpointing) or getattr(spec.adapter, "dropout", 0) > 0)
     for name, module in model.named_modules():
-        if isinstance(module, torch.nn.Dropout) and "lora_" not in name:
+        if isinstance(module, torch.nn.Dropout) and not name.endswith(OWN_DROPOUT):
             module.eval()
 
 
-def choose_step(model: torch.nn.Module, spec: TrainSpec, train: Split, emit: Emit) -> StepModel:
-    """Return the fast step where it gives the plain step's loss on the first rows, else the plain one, and say so."""
-    rows = [answer for i in range(min(CHECKED_ROWS, len(train))) for answer in train.encoded(i).answers]
+def untuned_loss(base: torch.nn.Module, spec: TrainSpec, train: Split) -> float | None:
+    """Return the loss that a fresh adapter must begin with; None where it does not begin as the base."""
+    if spec.adapter.traits.start != "base":
+        return None
+    return guards.untuned_loss(base, _first_rows(train), precision=spec.precision)
+
+
+def _first_rows(train: Split) -> list[Encoded]:
+    return [answer for i in range(min(CHECKED_ROWS, len(train))) for answer in train.encoded(i).answers]
+
+
+def choose_step(
+    model: torch.nn.Module, spec: TrainSpec, train: Split, emit: Emit, *, untuned: float | None
+) -> StepModel:
+    """Return the fast step where it gives the right loss on the first rows, else the plain one, and say so."""
+    rows = _first_rows(train)
     why = why_plain(model) if spec.fast_step else "the plan asks for it"
     if why is None:
-        step, why = _checked_fast_step(model, spec, rows, emit)
+        step, why = _checked_fast_step(model, spec, rows, emit, untuned=untuned)
         if why is None:
             return step
         causal_lm(model).set_attn_implementation("sdpa")
 
     emit(Event(room="train", kind="note", message=f"the plain step runs: {why}"))
     plain = PlainStep(model, precision=spec.precision)
-    wrong = guards.check_first_loss(model, plain, rows, precision=spec.precision)
+    wrong = guards.check_first_loss(model, plain, rows, precision=spec.precision, untuned=untuned)
     if wrong:
         raise TrainingError("the adapter changes the model before any training", why=wrong)
     return plain
 
 
 def _checked_fast_step(
-    model: torch.nn.Module, spec: TrainSpec, rows: list[Encoded], emit: Emit
+    model: torch.nn.Module, spec: TrainSpec, rows: list[Encoded], emit: Emit, *, untuned: float | None
 ) -> tuple[FastStep, str | None]:
     """Return the fast step, and why it cannot be taken, if so."""
-    share = getattr(spec.adapter, "dropout", 0) == 0
+    share = is_shared(spec)
     step = FastStep(model, precision=spec.precision, share=share, compiled=spec.compile)
     if step.decoder is None:
         message = f"the model's own layers run, with shared prefixes and short heads: {why_not(causal_lm(model))}"
         emit(Event(room="train", kind="note", message=message))
     model.eval()
     try:
-        why = guards.check_first_loss(model, step, rows, precision=spec.precision)
+        why = guards.check_first_loss(model, step, rows, precision=spec.precision, untuned=untuned)
     except RuntimeError as error:
         if not spec.compile:
             raise
         reason = str(error).strip().splitlines()[0]
         emit(Event(room="train", kind="note", message=f"the kernels are not compiled: {reason}"))
         step = FastStep(model, precision=spec.precision, share=share)
-        why = guards.check_first_loss(model, step, rows, precision=spec.precision)
+        why = guards.check_first_loss(model, step, rows, precision=spec.precision, untuned=untuned)
     _quiet_base(model, spec)
     return step, why
 
@@ -138,7 +171,7 @@ def _loop(  # noqa: PLR0913 (everything a run needs, named)
     cut = Cut(spec.micro_batch_tokens, share=isinstance(step, FastStep) and step.share)
     rows, watched = (method.referenced(step, split, cut, emit) for split in (train, validation))
     guards.check_method(method, step, [rows.encoded(i) for i in range(min(CHECKED_ROWS, len(rows)))], spec.precision)
-    batches = Batches(rows, cut, batch_size=spec.batch_size, seed=seed)
+    batches = Batches(rows, cut, batch_size=spec.batch_size, seed=seed, noise_alpha=spec.neftune_noise_alpha)
     steps = spec.steps or max(1, math.ceil(spec.epochs * len(train) / batches.batch_size))
     spec = spec.model_copy(update=_cadence(spec, steps))
     name = guards.identity(spec.model_dump_json(), seed, given.data_sha256, given.base.weights_sha256, steps)
@@ -181,17 +214,16 @@ def _row_names(train: Split) -> Callable[[list[int]], str]:
 
 @torch.no_grad()
 def _restore_best(loop: Loop, spec: TrainSpec) -> None:
-    if loop.best is None or not spec.keep_best:
-        loop.progress.best_step = loop.progress.step
-        return
+    kept = loop.best if spec.keep_best else None
+    if kept is None:
+        kept, loop.progress.best_step = loop.present(), loop.progress.step
     for name, weight in loop.weights.items():
-        weight.copy_(loop.best[name])
+        weight.copy_(kept[name])
 
 
 def _artifact(spec: TrainSpec, given: Prepared, loop: Loop, *, seconds: float, early: bool) -> Trained:
     done = loop.progress
     folder = loop.folder / "weights"
-    total = sum(w.numel() for w in loop.model.model.parameters())
     best_loss = done.best_loss if loop.validation and spec.keep_best else None
     return Trained(
         folder=loop.folder,
@@ -203,7 +235,7 @@ def _artifact(spec: TrainSpec, given: Prepared, loop: Loop, *, seconds: float, e
         validation_loss=best_loss if loop.validation else None,
         base_validation_loss=done.base_loss,
         trainable_parameters=sum(w.numel() for w in loop.weights.values()),
-        total_parameters=total,
+        total_parameters=parameters(loop.model.model),
         tokens_per_second=done.real_tokens / max(done.seconds, 1e-9),
         stopped="early" if early else "finished",
         weights_sha256=sha256_of_json({f.name: sha256_of(f) for f in sorted(folder.glob("*.safetensors"))}),

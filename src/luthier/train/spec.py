@@ -6,13 +6,17 @@ from pydantic import Field
 
 from luthier.core.errors import DataError
 from luthier.core.spec import Auto, Spec
-from luthier.model.adapters.full import FullSpec
 from luthier.model.adapters.lora import LoraSpec
+from luthier.model.adapters.union import AdapterSpec
 from luthier.train.methods.dpo.spec import DpoSpec
 from luthier.train.methods.sft.spec import SftSpec
+from luthier.train.optimizers.spec import AdamWSpec, OptimizerSpec
+from luthier.train.schedules.spec import Cosine, ScheduleSpec
 
 MethodSpec = Annotated[SftSpec | DpoSpec, Field(discriminator="name")]
-AdapterSpec = Annotated[LoraSpec | FullSpec, Field(discriminator="name")]
+
+
+BETAS = (0.9, 0.999)
 
 
 class EarlyStopping(Spec):
@@ -41,20 +45,32 @@ class TrainSpec(Spec):
     """Tokens computed at once; changes speed and memory, never the result. `auto` follows the measured memory."""
     learning_rate: Auto | Annotated[float, Field(gt=0)] = "auto"
     """Peak learning rate."""
-    schedule: Literal["cosine", "linear", "constant"] = "cosine"
+    optimizer: OptimizerSpec = AdamWSpec()
+    """What turns gradients into steps."""
+    schedule: ScheduleSpec = Cosine()
     """How the learning rate falls after the warm-up."""
     warmup: float = Field(0.1, ge=0, lt=1)
     """Share of the steps in which the learning rate rises from zero."""
     weight_decay: float = Field(0.0, ge=0)
-    """AdamW's decoupled weight decay."""
-    betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.9, 0.999)
-    """AdamW's decay rates of the first and second moment."""
+    """How strongly matrices are pulled towards zero in each step; norms, biases and other vectors never are."""
+    betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = BETAS
+    """AdamW's decay rates of the first and second moment, wherever AdamW has a part in the optimiser."""
+    layer_decay: float | None = Field(None, gt=0, lt=1)
+    """Each layer takes this share of the learning rate of the one above it; the embedding takes least."""
+    loraplus_ratio: float | None = Field(None, gt=1, le=1000)
+    """LoRA's B matrices take a learning rate so many times as large (LoRA+, Hayou et al. 2024)."""
+    neftune_noise_alpha: float | None = Field(None, gt=0, le=1000)
+    """Noise on the embeddings of training rows, within alpha / √(tokens · channels) (NEFTune, Jain et al. 2023)."""
+    ema_decay: float | None = Field(None, gt=0, lt=1)
+    """Validate and keep a moving average of the weights, of which each step leaves this share."""
     max_grad_norm: float = Field(1.0, ge=0)
     """Gradients are scaled down to this norm; 0 leaves them."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     """Arithmetic of the matrix products; `auto` takes what this hardware does fast. Trained weights stay fp32."""
     gradient_checkpointing: Auto | bool = "auto"
     """Recompute activations instead of keeping them; `auto` only where memory asks for it."""
+    activation_offload: bool = False
+    """Keep activations in the CPU's memory between forward and backward pass; needs a GPU."""
     fast_step: Auto | bool = "auto"
     """Compute nothing twice: no pads, shared prefixes once, LM head only where there is loss. Same result."""
     compile: Auto | bool = "auto"
@@ -73,6 +89,21 @@ class TrainSpec(Spec):
     """Keep the weights with the lowest validation loss instead of the last."""
     threads: Auto | Annotated[int, Field(ge=1, le=1024)] = "auto"
     """CPU threads; recorded, since another number gives other bits."""
+
+
+GRADIENT_BYTES = 4
+AVERAGE_BYTES = 4
+
+
+def state_bytes(spec: TrainSpec) -> float:
+    """Return the memory of gradient, optimiser and moving average, in bytes per trained weight."""
+    average = AVERAGE_BYTES if spec.ema_decay is not None else 0
+    return GRADIENT_BYTES + spec.optimizer.state_bytes() + average
+
+
+def is_shared(spec: TrainSpec) -> bool:
+    """Tell whether rows may share their beginnings: not where each draws a mask or a noise of its own."""
+    return getattr(spec.adapter, "dropout", 0) == 0 and spec.neftune_noise_alpha is None
 
 
 METHODS: tuple[type[SftSpec | DpoSpec], ...] = (SftSpec, DpoSpec)

@@ -6,6 +6,7 @@ from luthier.advise.estimate.computed import computed_numbers, least_bytes
 from luthier.advise.estimate.gpus import GPUS, gpu_named
 from luthier.advise.estimate.measured import Sample, Task
 from luthier.advise.estimate.price import Price
+from luthier.advise.estimate.published import peak_bytes
 from luthier.advise.estimate.result import PlanEstimate
 from luthier.advise.estimate.space import memory_bytes, more_answers_bytes
 from luthier.advise.estimate.whole import Asked, Machine, judged, measured_numbers
@@ -134,6 +135,19 @@ def test_what_is_too_large_to_try_is_computed() -> None:
     found = judged(WORK, large, computed_numbers(WORK, large, MACHINE, prepare_seconds=1.0), MACHINE, Asked())
     assert not found.fits and found.changes and {reason.source for reason in found.because.values()} == {"computed"}
     assert found.changes[-1].path == "base_model"
+
+
+def test_the_state_of_the_optimiser_and_what_is_offloaded_count() -> None:
+    full = SIZE.model_copy(update={"trainable": SIZE.parameters})
+    lion, averaged = (WORK.model_copy(update={"state_bytes": size, "full": True}) for size in (8, 16))
+    assert least_bytes(averaged, full) - least_bytes(lion, full) == 8 * SIZE.parameters
+    assert peak_bytes(averaged, full, 4e5) - peak_bytes(lion, full, 4e5) == 8 * SIZE.parameters
+    kept = [computed_numbers(work, full, MACHINE, prepare_seconds=1).disk["checkpoints"] for work in (lion, averaged)]
+    assert kept[1] - kept[0] == WORK.kept_checkpoints * 8 * SIZE.parameters
+    moved = WORK.model_copy(update={"offloads": True})
+    assert peak_bytes(WORK, SIZE, 4e5) - peak_bytes(moved, SIZE, 4e5) == pytest.approx(
+        400 * 4e5 * (1 - 2 / 30), rel=0.01
+    )
 
 
 def test_every_seed_is_a_training_of_its_own() -> None:

@@ -47,6 +47,14 @@ def test_the_cheapest_that_nothing_beats(shares: dict[str, float], choice: str) 
     assert verdict.reasons and all(any(letter.isdigit() for letter in reason) for reason in verdict.reasons)
 
 
+@pytest.mark.parametrize(("head", "choice"), [(0.515, "head"), (0.465, "data")])
+def test_where_the_choice_is_not_seen_above_the_floor_one_that_surely_is_takes_its_place(head: float, choice: str):
+    # The head's lead over few-shot is not worth its cost, but few-shot is not seen to be above the commonest answer.
+    verdict = decide(systems(trivial=0.44, prompt=0.3, few_shot=0.47, head=head), None, Test(0.06, 500, 1))
+    assert verdict.choice == choice
+    assert ("head is above trivial, surely" in verdict.reasons[-1]) == (choice == "head")
+
+
 def test_a_gain_too_small_to_matter_changes_nothing_and_says_so() -> None:
     measured = systems(prompt=0.60, tune=0.68)
     assert decide(measured, None, TEST).choice == "tune"

@@ -48,7 +48,7 @@ def test_options_become_the_recipe() -> None:
     assert (recipe.base_model, recipe.seed, recipe.export) == ("org/base", 3, ("adapter",))
     assert (recipe.data.path, recipe.data.validation_path) == ("org/rows:train[:4096]", "org/rows:train[4096:4224]")
     assert recipe.data.text_template == "Q: {q}\nA: {a}"
-    assert (train.steps, train.batch_size, train.learning_rate, train.schedule) == (150, 32, 1e-4, "constant")
+    assert (train.steps, train.batch_size, train.learning_rate, train.schedule.name) == (150, 32, 1e-4, "constant")
     assert (train.validate_every, train.checkpoint_every, train.gradient_checkpointing) == (50, 100, True)
     assert (train.adapter.r, train.adapter.alpha, train.adapter.dropout) == (8, 16, 0.1)
     assert train.adapter.target_modules == ("q_proj", "v_proj")
@@ -59,6 +59,23 @@ def test_what_is_shown_is_a_recipe_that_says_the_same(tmp_path: Path) -> None:
     made = asked(max_steps=5, lora_r=4, target_modules="q_proj")
     (tmp_path / "recipe.yaml").write_text(as_text(made.recipe))
     assert load_recipe(tmp_path / "recipe.yaml") == made.recipe
+
+
+def test_optimisers_schedules_and_trackers_have_names_of_their_own_here() -> None:
+    made = asked(
+        optim="lion_32bit",
+        lr_scheduler_type="warmup_stable_decay",
+        report_to="wandb",
+        label_smoothing_factor=0.1,
+        neftune_noise_alpha=5,
+    )
+    train = made.recipe.train
+    assert (train.optimizer.name, train.schedule.name, made.recipe.trackers) == (
+        "lion",
+        "wsd",
+        ("tensorboard", "wandb"),
+    )
+    assert (train.method.label_smoothing, train.neftune_noise_alpha) == (0.1, 5)
 
 
 @pytest.mark.parametrize(
@@ -85,7 +102,7 @@ def test_a_named_model_and_data_are_needed_or_said() -> None:
     [
         ({"training": {"optim": "paged_adamw_8bit"}}, "--optim", "no translation"),
         ({"training": {"lr_scheduler_type": "polynomial"}}, "--lr_scheduler_type", "no schedule"),
-        ({"training": {"report_to": "wandb"}}, "--report_to", "nothing is sent"),
+        ({"training": {"report_to": "neptune"}}, "--report_to", "no tracker `neptune`"),
         ({"training": {"gradient_checkpointing": "maybe"}}, "--gradient_checkpointing", "neither true nor false"),
         ({"training": {"per_device_train_batch_size": 0}}, "--per_device_train_batch_size", "no number of rows"),
         ({"method": "ia4"}, "--method", "there is no adapter `ia4`"),
@@ -103,7 +120,7 @@ def test_what_cannot_be_translated_is_refused_by_name(changes: dict, option: str
 
 
 def test_several_refusals_are_told_at_once() -> None:
-    error = refusal(training={"optim": "lion", "report_to": "wandb"})
+    error = refusal(training={"optim": "lamb", "report_to": "neptune"})
     assert "`report_to`" in error.where["also"]
 
 

@@ -4,6 +4,7 @@ import pytest
 import torch
 from tests.jobs.export.made import trained
 
+from luthier.jobs.export import auto
 from luthier.jobs.export import sensitivity as module
 from luthier.jobs.export.auto import _groups
 from luthier.jobs.export.sensitivity import rounded, sensitivity
@@ -45,11 +46,15 @@ def test_each_part_is_measured_and_put_back(given, monkeypatch: pytest.MonkeyPat
     assert set(sensitivity(source, given.prepared, quiet).values()) == {0.0}
 
 
-def test_auto_makes_the_parts_that_suffer_wider(given) -> None:
+@pytest.mark.parametrize("tied", [True, False])
+def test_auto_makes_the_parts_that_suffer_wider(tied: bool, given, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(auto, "read_json", lambda path: {"tie_word_embeddings": tied})
     source = source_of_run(given, None, quiet, prompts=Most(4))
     groups = [list(group) for group in _groups(source, given.prepared, quiet)]
     worst = next(iter(sensitivity(source, given.prepared, quiet)))
     wider = [form.wider for group in groups for form in group if form.wider]
-    assert wider[0] == (worst,) and set(wider[-1]) == {"0", "1", "head"}
+    assert wider[0] == wider[1] == (worst,)
+    assert [set(parts) for parts in wider[2:]] == ([] if tied else [{"0", "1", "head"}])
+    assert [form.name for form in groups[-2]] == ["onnx-int8", "gguf-q8_0"]
     assert [form.name for form in groups[-1]] == ["onnx", "gguf", "merged"]
     assert all(not form.wider for group in _groups(source, None, quiet) for form in group)

@@ -7,7 +7,7 @@ from luthier.advise.diagnose.finding import Finding, first_rows
 def dead_tensors(evidence: Evidence) -> Finding | None:
     """A trained tensor never got a gradient, is zero after training, or is not finite.
 
-    AdamW's second moment sums up squared gradients: it is zero only where there never was one. LoRA's B begins
+    An optimiser's moments sum up gradients or their squares: all zero only where there never was one. LoRA's B begins
     at zero and leaves it with the first update. Both are exact, so one tensor is proof.
     """
     weights = evidence.weights

@@ -5,10 +5,8 @@ from collections.abc import Iterator
 from luthier.advise.estimate.result import Change
 from luthier.advise.estimate.work import Size, Work
 
-STATE_BYTES = 12
-"""Gradient and AdamW's two moments, per trained weight."""
-MOST_COPIES = 20
-"""Bytes per weight that a run of all weights holds: weights, gradient, moments, the best so far."""
+WEIGHT_BYTES, BEST_BYTES = 4, 4
+"""Per trained weight: itself, and the best one so far."""
 STEP = 64
 SMALLER_BASE = "smollm2-135m-instruct"
 SMALLER_PARAMETERS = 135_000_000
@@ -50,12 +48,13 @@ def _possible(work: Work, size: Size, missing: int, per_token: float) -> Iterato
 
 
 def _fewer_trained(work: Work, size: Size) -> Iterator[tuple[Change, float]]:
+    copies = work.state_bytes + BEST_BYTES
     if work.full:
-        saved: float = size.parameters * (MOST_COPIES - 4)
+        saved = size.parameters * copies
         because = f"trains small updates instead of all weights and saves about {_gb(saved)}"
         yield Change(path="train.adapter", value="{name: lora}", because=because), saved
-    elif size.trainable * MOST_COPIES > size.parameters // 4:
-        saved = size.trainable * STATE_BYTES * 0.75
+    elif work.ranked and size.trainable * (WEIGHT_BYTES + copies) > size.parameters // 4:
+        saved = size.trainable * work.state_bytes * 0.75
         because = f"a smaller update saves about {_gb(saved)}"
         yield Change(path="train.adapter.r", value=4, because=because), saved
 

@@ -10,8 +10,6 @@ START_BYTES = 600_000_000
 START_S = 20.0
 VALUE_BYTES = 4
 HALF_BYTES = 2
-STATE_BYTES = 12
-"""Gradient and AdamW's two moments, per trained weight."""
 BEST_BYTES = 4
 """The best weights so far, per trained weight."""
 ACTIVATION_VALUES = 17
@@ -24,7 +22,7 @@ FLOP = 4
 def least_bytes(work: Work, size: Size) -> int:
     """Return the memory without which the first step cannot be done."""
     copies = 0 if work.precision == "fp32" else (size.parameters - size.trainable) * HALF_BYTES
-    state = size.trainable * (STATE_BYTES + BEST_BYTES)
+    state = size.trainable * (work.state_bytes + BEST_BYTES)
     return int(START_BYTES + size.parameters * VALUE_BYTES + copies + state + _activations(work, size))
 
 
@@ -37,7 +35,7 @@ def computed_numbers(work: Work, size: Size, machine: Machine, *, prepare_second
     """Return numbers for a machine that was not tried, since the plan does not fit into its memory."""
     flop_per_s = CPU_FLOP_PER_S_AND_CORE * machine.cores
     token_s = FLOP * size.layer_parameters / flop_per_s
-    trained = (
+    loads = (
         work.trainings
         * work.stretch
         * sum(shape.load(size) for shape in work.micro_batches)
@@ -45,17 +43,20 @@ def computed_numbers(work: Work, size: Size, machine: Machine, *, prepare_second
     )
     watched = work.trainings * work.validations * sum(shape.load(size) for shape in work.watched) / 2
     asked = work.systems * work.test_rows * (work.prompt_tokens + work.most_new_tokens)
-    weights = (size.trainable or size.parameters) * VALUE_BYTES
+    trained = size.trainable or size.parameters
+    weights = trained * VALUE_BYTES
+    # A checkpoint has no gradient, but the weights and the best ones so far.
+    checkpoint = int(trained * (work.state_bytes + BEST_BYTES))
     merged = size.parameters * VALUE_BYTES if "merged" in work.exports else 0
     disk = {
         "data": work.data_bytes,
-        "checkpoints": work.trainings * work.kept_checkpoints * weights * 4,
+        "checkpoints": work.trainings * work.kept_checkpoints * checkpoint,
         "weights": work.trainings * (1 + work.kept_snapshots) * weights,
         "exports": merged,
     }
     seconds = {
         "prepare_seconds": prepare_seconds + START_S,
-        "train_seconds": trained * token_s + work.trainings * work.checkpoints * weights * 4 / DISK_BYTES_PER_S,
+        "train_seconds": loads * token_s + work.trainings * work.checkpoints * checkpoint / DISK_BYTES_PER_S,
         "validate_seconds": watched * token_s,
         "evaluate_seconds": asked * token_s,
         "export_seconds": 3 * merged / DISK_BYTES_PER_S,

@@ -20,8 +20,8 @@ START_S = 30.0
 DISK_BYTES_PER_S = 500e6
 VALUE_BYTES = 4
 HALF_BYTES = 2
-STATE_BYTES = 12
-"""Gradient and AdamW's two moments, per trained weight."""
+LAYERS_THERE = 2
+"""Layers whose activations are on the GPU at once where they are moved away: one going, one coming."""
 FORWARD, BACKWARD = 2, 2
 """Floating-point operations per weight and token: the layer itself, the gradient of its input."""
 
@@ -52,8 +52,9 @@ def peak_bytes(work: Work, size: Size, activation_bytes_per_token: float) -> int
     """Return the memory of weights, their half-precision copies, what trains, and the heaviest micro-batch."""
     frozen = size.parameters - size.trainable
     copies = 0 if work.precision == "fp32" else frozen * HALF_BYTES
-    weights = size.parameters * VALUE_BYTES + copies + size.trainable * STATE_BYTES
-    return int(weights + work.heaviest.tokens * activation_bytes_per_token + CONTEXT_BYTES)
+    weights = size.parameters * VALUE_BYTES + copies + size.trainable * work.state_bytes
+    there = min(1.0, LAYERS_THERE / max(1, size.layers)) if work.offloads else 1.0
+    return int(weights + work.heaviest.tokens * activation_bytes_per_token * there + CONTEXT_BYTES)
 
 
 def train_seconds(work: Work, size: Size, gpu: Gpu) -> float:

@@ -44,9 +44,15 @@ class Work(_Frozen):
 
     method: Literal["sft", "dpo"]
     full: bool
-    """Whether all weights train."""
+    """Whether the model's own weights train."""
+    ranked: bool = True
+    """Whether the adapter has a rank, which could be smaller."""
     recomputes: bool
     """Whether activations are computed again in the backward pass."""
+    offloads: bool = False
+    """Whether activations wait in the CPU's memory."""
+    state_bytes: float = 12
+    """Gradient, optimiser and moving average, per trained weight."""
     precision: Literal["fp32", "bf16", "fp16"]
     micro_batch_tokens: int
     longest_tokens: int

@@ -11,7 +11,7 @@ from luthier.core.artifacts import Comparison, Family
 from luthier.score.names import TITLES, lower_is_better
 from luthier.score.paired import compare_over_seeds
 from luthier.score.scores import Scores
-from luthier.score.verdict import difference_text, in_words, number_text, outcome
+from luthier.score.verdict import SIGNIFICANCE, difference_text, in_words, number_text, outcome
 
 Choice = Literal["prompt", "few-shot", "retrieve", "head", "tune", "tune + retrieve", "data"]
 ORDER: tuple[Family, ...] = get_args(Family)
@@ -97,7 +97,9 @@ def decide(measured: Sequence[Measured], gain: Gain | None, test: Test, *, whole
             current = dearer
     choice: Choice = _choice(current.family)
     if floor is not None and not _is_above(current, floor, test, comparisons, reasons):
-        choice = "data"
+        above = _surely_above(current, floor, rivals, test, comparisons, reasons)
+        choice = _choice(above.family) if above else "data"
+        current = above or current
     sensitivity = _sensitivity(current, rivals, gain, test)
     if current.family not in TUNED and whole and _would_win(current, rivals, whole, test, by=whole.value):
         tuned = next(one for one in rivals if one.family == "tune")
@@ -176,6 +178,29 @@ def _is_above(one: Measured, floor: Measured, test: Test, comparisons: list[Comp
         "either the answers cannot be told from the prompts, or there are too few rows to learn it"
     )
     return False
+
+
+def _surely_above(
+    current: Measured,
+    floor: Measured,
+    rivals: Sequence[Measured],
+    test: Test,
+    comparisons: list[Comparison],
+    reasons: list[str],
+) -> Measured | None:
+    """Return the cheapest dearer alternative that is above the floor and not seen to be worse, or None.
+
+    Several are looked at, each of which could be above by chance, so each must be as much surer (Bonferroni).
+    """
+    dearer = [one for one in rivals if ORDER.index(one.family) > ORDER.index(current.family)]
+    for one in dearer:
+        comparison = test.of(one, floor)
+        sure = outcome(comparison) == "better" and comparison.p * len(dearer) < SIGNIFICANCE
+        if sure and outcome(test.of(one, current)) != "worse":
+            comparisons.append(comparison)
+            reasons.append(f"{one.name} is above {floor.name}, surely: {difference_text(comparison)}")
+            return one
+    return None
 
 
 def _would_win(current: Measured, rivals: Sequence[Measured], gain: Gain, test: Test, *, by: float) -> bool:

@@ -20,7 +20,7 @@ from luthier.evaluate.answer import Answers, Progress, chosen_answers, written_a
 from luthier.evaluate.conclusion import LABEL_SCORED
 from luthier.evaluate.exam import Exam
 from luthier.evaluate.results import Sitting, scored
-from luthier.model.adapter import load_tuned, merge
+from luthier.model.adapter import load_tuned, ready
 from luthier.model.load import load_model
 from luthier.model.prefixes import common_prefix
 from luthier.model.quick import quicken
@@ -133,7 +133,7 @@ class Desk:
     def tuned(self, trained: Trained) -> torch.nn.Module:
         """Load a tuned model, without the untuned one beside it."""
         self.release()
-        return quicken(merge(load_tuned(self.given.base.folder, trained.weights)))
+        return quicken(ready(load_tuned(self.given.base.folder, trained.weights)))
 
     def _model(self, trained: Trained | None) -> torch.nn.Module:
         return self.tuned(trained) if trained else self.base

@@ -19,6 +19,7 @@ from typing import Any
 
 from luthier.core.errors import ModelError, RecipeError
 from luthier.core.files import disk_errors
+from luthier.export.formats.onnx_tie import tie_embeddings
 from luthier.export.spec import Form
 from luthier.model.checks import read_json
 
@@ -42,7 +43,15 @@ def build(form: Form, merged: Path, out: Path) -> None:
     """
     check_architecture(merged)
     run_builder(form, merged, out, overrides=_overrides(form, merged))
+    if is_tied(form, merged):
+        tie_embeddings(out / MODEL_FILE)
     keep_words(merged, out)
+
+
+def is_tied(form: Form, merged: Path) -> bool:
+    """Tell whether the embeddings are to be rows of the output layer: the same table, there in 8 bits, for the CPU."""
+    in_8_bits = HEAD in form.wider if form.name == "onnx-int4" else form.name == "onnx-int8" and HEAD not in form.wider
+    return in_8_bits and form.target == "cpu" and bool(read_json(merged / "config.json").get("tie_word_embeddings"))
 
 
 def run_builder(form: Form, merged: Path, out: Path, *, overrides: list[dict[str, Any]], layers: str = "") -> None:
@@ -53,7 +62,7 @@ def run_builder(form: Form, merged: Path, out: Path, *, overrides: list[dict[str
         hint = "take `onnx-int8` or `onnx-int4`"
         raise RecipeError(f"`{form.name}` cannot be built for {form.target}", where={"option": "--target"}, hint=hint)
     weights = {"type": bits, "block_size": form.block_size, "method": form.algorithm, "overrides": overrides}
-    if bits == "int4":
+    if bits == "int4" and not is_tied(form, merged):
         # Embeddings, too: often a fifth of a small model. In 8 bits the builder does not write them.
         weights["op_types"] = ["MatMul", "Gather"]
     arguments = ["-i", str(merged), "-o", str(out), "-p", precision, "-e", PROVIDERS[form.target]]

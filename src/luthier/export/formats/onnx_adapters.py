@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from luthier.core.errors import ModelError
+from luthier.model.adapters.qlora import ROUNDED_BASE
 from luthier.model.checks import read_json
 
 if TYPE_CHECKING:
@@ -103,6 +104,11 @@ def _check_kind(told: Mapping[str, Any], folder: Path) -> None:
     if start.startswith(BASE_CHANGING):
         why = f"it began as `{start}`, which changes the base's weights too"
         raise ModelError("this adapter cannot be switched in an ONNX model", where={"adapter": folder}, why=why)
+    if (folder / ROUNDED_BASE).exists():
+        why, hint = "it was trained beside a base rounded to 4 bits", "export it by itself, merged: `--to onnx-int8`"
+        raise ModelError(
+            "this adapter cannot be switched in an ONNX model", where={"adapter": folder}, why=why, hint=hint
+        )
     if str(told.get("bias", "none")) != "none":
         why = "its biases were trained"
         raise ModelError("this adapter cannot be switched in an ONNX model", where={"adapter": folder}, why=why)

@@ -1,5 +1,6 @@
 """Advise: the lesson's four questions, each answered with facts measured on the user's rows."""
 
+import dataclasses
 import math
 import time
 from collections import Counter
@@ -185,7 +186,14 @@ class _OnBase:
         gain = self._gain(2.0)
         measured = [_measured(result) for result in _without_small_pilots(self.asked.results)]
         verdict = decide(measured, gain, self.test, whole=self._to_all())
+        if verdict.choice == "data" and not pilots.done:
+            unseen = f"tuning was not measured, and may do what the others do not: {self._why_no_tuning()}"
+            verdict = dataclasses.replace(verdict, reasons=(*verdict.reasons, unseen))
         return self._of_base(verdict, gain, forgotten, last).model_copy(update={"harness": tasks})
+
+    def _why_no_tuning(self) -> str:
+        reasons = [why for what, why in self.budget.left_out.items() if what.startswith("tun")]
+        return reasons[0] if reasons else "the rows are too few"
 
     def _forgotten(self, last: Pilot | None) -> Forgotten | None:
         if last is None or not self.budget.allows("what tuning makes it forget", 0.0):

@@ -53,7 +53,7 @@ def _held_out(opened: Opened) -> Iterator[Row]:
 
 def _judge(opened: Opened, rows: list[Row], labels: list[str]) -> tuple[Judged, ...]:
     from luthier.evaluate.instruction import with_answer
-    from luthier.model.adapter import load_tuned, merge
+    from luthier.model.adapter import load_tuned, ready
     from luthier.model.scoring import score_labels
 
     trained, base = opened.trained, opened.base
@@ -63,7 +63,7 @@ def _judge(opened: Opened, rows: list[Row], labels: list[str]) -> tuple[Judged, 
     answers = {label: template.encode(with_answer(example, label)) for label in labels}
     ids = {label: row.ids[row.prompt_tokens :] for label, row in answers.items()}
     prompts = [row.ids[: row.prompt_tokens] for row, _ in rows]
-    scored = score_labels(merge(load_tuned(base.folder, trained.weights)), prompts, ids)
+    scored = score_labels(ready(load_tuned(base.folder, trained.weights)), prompts, ids)
     return tuple(
         Judged(place(row.file, row.row), row.answer.strip(), _shares(scores.log_likelihood))
         for (_, row), scores in zip(rows, scored, strict=True)

@@ -9,7 +9,7 @@ from typing import Any
 
 from luthier.advise.diagnose.curve import spikes
 from luthier.advise.diagnose.evidence import Curve, Series, Settings, Weights
-from luthier.advise.training import FULL_SHARE, LEARNING_RATES, PREFERENCE_SHARE
+from luthier.advise.training import LEARNING_RATES, usual_rate
 from luthier.core.events import read_events
 from luthier.examples.store import Split
 from luthier.jobs.diagnose.folder import NO_BASE, NO_PLAN, NO_STEP, Opened, place
@@ -20,6 +20,8 @@ WARM_STEPS = 2
 """The first steps read the files and compile: they say nothing of waiting."""
 FEWEST_UPDATES = 2
 """LoRA's A has no gradient before B has left zero, so the first update leaves it where it is."""
+MOMENTS = ("exp_avg", "exp_avg_sq", "momentum_buffer", "row_var", "variance")
+"""What optimisers remember of gradients: all zero only where there never was one."""
 
 
 def settings_of(opened: Opened) -> Settings | str:
@@ -46,9 +48,11 @@ def settings_of(opened: Opened) -> Settings | str:
 
 
 def _usual_rate(plan: Plan, parameters: int) -> float:
+    optimizer = plan.train.optimizer
+    if optimizer.rate_share is None:
+        return float(plan.train.learning_rate)
     rate = next(rate for limit, rate in LEARNING_RATES if parameters < limit)
-    full, pairs = plan.train.adapter.name == "full", plan.train.method.takes_pairs
-    return float(f"{rate * (FULL_SHARE if full else 1) * (PREFERENCE_SHARE if pairs else 1):.0e}")
+    return usual_rate(rate, plan.train.adapter.traits.rate * optimizer.rate_share, pairs=plan.train.method.takes_pairs)
 
 
 def _parameters(folder: Path) -> int:
@@ -192,15 +196,17 @@ def _states(path: Path) -> Iterator[tuple[str, bool, bool]]:
 
 
 def _never_moved(checkpoint: Path) -> tuple[str, ...]:
-    """Return the tensors whose squared gradients sum to zero, or that the optimiser never saw."""
+    """Return the tensors of which the optimiser remembers only zeros, or that it never saw."""
     from safetensors import safe_open
 
     with safe_open(checkpoint / "weights.safetensors", framework="pt") as opened:
         names = list(opened.keys())
     with safe_open(checkpoint / "optimizer.safetensors", framework="pt") as opened:
-        moments = {name.rsplit("::", 1)[0]: name for name in opened.keys() if name.endswith("::exp_avg_sq")}  # noqa: SIM118
-        moved = {name for name, moment in moments.items() if bool(opened.get_tensor(moment).any())}
-    return tuple(_plain(name) for name in names if name not in moved)
+        moments = [name.rsplit("::", 1) for name in opened.keys()]  # noqa: SIM118
+        kept = {name: key for name, key in moments if key in MOMENTS}
+        moved = {name for name, key in kept.items() if bool(opened.get_tensor(f"{name}::{key}").any())}
+    # Gradient descent without momentum remembers nothing.
+    return () if not kept else tuple(_plain(name) for name in names if name not in moved)
 
 
 def _plain(name: str) -> str:

@@ -1,11 +1,12 @@
 """Hugging Face's training arguments, which Olive's and AutoTrain's options are too, as values of a recipe."""
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, get_args
 
 from luthier.core.describe import specs_of, tag_of
 from luthier.jobs.doors.draft import Draft, knows
 from luthier.jobs.doors.olive import REMOTE_CODE
+from luthier.recipe import TrackerName
 from luthier.train.spec import TrainSpec
 
 SAME: dict[str, str] = {
@@ -27,6 +28,11 @@ SAME: dict[str, str] = {
     "lora_alpha": "train.adapter.alpha",
     "lora_dropout": "train.adapter.dropout",
     "max_seq_length": "data.max_tokens",
+    "label_smoothing_factor": "train.method.label_smoothing",
+    "neftune_noise_alpha": "train.neftune_noise_alpha",
+    "loraplus_lr_ratio": "train.loraplus_ratio",
+    "use_dora": "train.adapter.dora",
+    "use_rslora": "train.adapter.rslora",
 }
 """Options that mean what a field of the recipe means."""
 
@@ -47,7 +53,23 @@ ANSWERED: dict[str, str] = {
 }
 """Options that change nothing here, and why."""
 
-SCHEDULES = {"linear": "linear", "cosine": "cosine", "constant": "constant", "constant_with_warmup": "constant"}
+SCHEDULES = {
+    "linear": "linear",
+    "cosine": "cosine",
+    "constant": "constant",
+    "constant_with_warmup": "constant",
+    "warmup_stable_decay": "wsd",
+    "reduce_lr_on_plateau": "plateau",
+}
+OPTIMIZERS = {
+    "adafactor": "adafactor",
+    "lion": "lion",
+    "lion_32bit": "lion",
+    "sgd": "sgd",
+    "schedule_free_adamw": "schedule_free",
+    "adamw_8bit": "adamw_8bit",
+    "adamw_bnb_8bit": "adamw_8bit",
+}
 ADAMW = ("adamw_torch", "adamw_hf", "adamw_torch_fused", "adamw", "AdamW")
 STRATEGIES = ("no", "steps", "epoch", "none", None)
 CODE = "trust_remote_code"
@@ -135,9 +157,11 @@ def _mixed_precision(draft: Draft, value: Any, name: str) -> None:
 
 def _optim(draft: Draft, value: Any, name: str) -> None:
     if value in ADAMW:
-        draft.answer(name, "AdamW, as always here")
-        return
-    draft.refuse(name, f"`{value}` has no translation", f"leave it out, or take `{ADAMW[0]}`")
+        draft.answer(name, "AdamW, as usual here")
+    elif value in OPTIMIZERS:
+        draft.set("train.optimizer.name", OPTIMIZERS[value], name)
+    else:
+        draft.refuse(name, f"`{value}` has no translation", f"there is {ADAMW[0]}, {', '.join(OPTIMIZERS)}")
 
 
 def _schedule(draft: Draft, value: Any, name: str) -> None:
@@ -148,11 +172,13 @@ def _schedule(draft: Draft, value: Any, name: str) -> None:
 
 
 def _report_to(draft: Draft, value: Any, name: str) -> None:
-    names = value if isinstance(value, list) else [value]
-    foreign = [one for one in names if one not in ("tensorboard", "none", "all")]
+    names = value if isinstance(value, list) else str(value).split(",")
+    others = [one for one in names if one not in ("tensorboard", "none", "all")]
+    foreign = [one for one in others if one not in get_args(TrackerName)]
     if foreign:
-        why = "nothing is sent to other services"
-        draft.refuse(name, f"`{foreign[0]}`: {why}", "take `tensorboard`; its files are in every run folder")
+        draft.refuse(name, f"there is no tracker `{foreign[0]}` here", f"there is {', '.join(get_args(TrackerName))}")
+    elif others:
+        draft.set("trackers", ["tensorboard", *others], name)
     else:
         draft.answer(name, "TensorBoard's files are in every run folder")
 

@@ -14,6 +14,7 @@ import psutil
 from luthier.advise.estimate.computed import computed_numbers, least_bytes
 from luthier.advise.estimate.measured import Measured
 from luthier.advise.estimate.result import PlanEstimate
+from luthier.advise.estimate.trained import trained_weights
 from luthier.advise.estimate.whole import Asked, Machine, judged, measured_numbers
 from luthier.advise.estimate.work import Size
 from luthier.core.artifacts import Base, Prepared
@@ -162,13 +163,17 @@ def size_of(plan: Plan, base: Base) -> Size:
         model = AutoModelForCausalLM.from_config(config)
     head, text = model.get_output_embeddings(), config.get_text_config()
     linear = [part.weight for part in model.modules() if is_linear(part) and part is not head]
-    rank = getattr(plan.train.adapter, "r", 0)
-    update = sum(rank * sum(weight.shape) for weight in linear)
     return Size(
         layers=text.num_hidden_layers,
         hidden=text.hidden_size,
         layer_parameters=sum(weight.numel() for weight in linear),
         head_parameters=head.weight.numel(),
         parameters=model.num_parameters(),
-        trainable=update if rank else model.num_parameters(),
+        trainable=trained_weights(
+            plan.train.adapter,
+            [tuple(weight.shape) for weight in linear],
+            hidden=text.hidden_size,
+            layers=text.num_hidden_layers,
+            parameters=model.num_parameters(),
+        ),
     )

@@ -10,6 +10,7 @@ from luthier.advise.estimate.work import Shape, Work
 from luthier.core.artifacts import Prepared
 from luthier.export.spec import form_of
 from luthier.recipe import Plan
+from luthier.train.spec import is_shared, state_bytes
 
 if TYPE_CHECKING:
     from luthier.examples.store import Encoded, Split
@@ -44,7 +45,7 @@ def is_fast(plan: Plan) -> bool:
 
 def shares(plan: Plan) -> bool:
     """Tell whether the plan lets rows share their beginnings."""
-    return is_fast(plan) and getattr(plan.train.adapter, "dropout", 0) == 0
+    return is_fast(plan) and is_shared(plan.train)
 
 
 def count(plan: Plan, prepared: Prepared, *, fast: bool, share: bool) -> Counted:
@@ -61,8 +62,11 @@ def count(plan: Plan, prepared: Prepared, *, fast: bool, share: bool) -> Counted
     saved, snapshots = _saves(plan, steps, rows=len(train), batch_size=batch_size)
     work = Work(
         method=plan.train.method.name,
-        full=plan.train.adapter.name == "full",
+        full=plan.train.adapter.traits.whole,
+        ranked=hasattr(plan.train.adapter, "r"),
         recomputes=bool(plan.train.gradient_checkpointing),
+        offloads=plan.train.activation_offload,
+        state_bytes=state_bytes(plan.train),
         precision=plan.train.precision,
         micro_batch_tokens=plan.train.micro_batch_tokens,
         longest_tokens=prepared.longest,

@@ -18,6 +18,7 @@ from luthier.jobs.export.forms import check_packages, in_a_thread, why_not_here
 from luthier.jobs.export.said import Said, say
 from luthier.jobs.export.sensitivity import sensitivity
 from luthier.jobs.export.source import Source
+from luthier.model.checks import read_json
 
 WIDER_SHARES = (4, 2)
 """One part in so many keeps more bits, where plain 4 bits do not do."""
@@ -118,9 +119,10 @@ def _groups(source: Source, prepared: Prepared | None, emit: Emit) -> Iterator[S
         for share in WIDER_SHARES:
             wider = tuple(sorted(worst[: max(1, len(worst) // share)]))
             yield [Form(name="onnx-int4", algorithm="k_quant", wider=wider)]
-        # All matrices in 8 bits, only the embeddings in 4: an int8 model keeps those whole.
-        yield [Form(name="onnx-int4", wider=tuple(worst)), *_here(Form(name="gguf-q8_0"))]
-    yield _here(Form(name="onnx-int8"), *([] if prepared else [Form(name="gguf-q8_0")]))
+        if not read_json(source.base.folder / "config.json").get("tie_word_embeddings"):
+            # All matrices in 8 bits, only the embeddings in 4: an int8 model keeps those whole.
+            yield [Form(name="onnx-int4", wider=tuple(worst))]
+    yield _here(Form(name="onnx-int8"), Form(name="gguf-q8_0"))
     yield _here(Form(name="onnx"), Form(name="gguf"), Form(name="merged"))
 
 

@@ -147,7 +147,7 @@ def _certified(source: Source, form: Form, said: Said, folder: Path, terms: Term
         reason = f"its engine cannot load it: {error.what}" + (f": {error.why}" if error.why else "")
         return Certificate(result="failed", reasons=(reason,), engine=title, prompts=source.asked.what)
     try:
-        words = model_folder(form, folder) if adapter is None else None
+        words = None if form.name == "adapter" else model_folder(form, folder)
         return certify(source, said, engine, limits, title=title, adapter=adapter, emit=emit, folder=words)
     finally:
         engine.close()

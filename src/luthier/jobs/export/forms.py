@@ -39,9 +39,13 @@ def check_forms(forms: tuple[Form, ...], source: Source) -> None:
     """Refuse before the work what cannot be."""
     for form in forms:
         if form.name == "adapter" and not source.is_adapter:
-            why = "`full` trains all weights" if source.weights is not None else "this is a base model"
+            why = f"`{source.adapter}` trains the model's own weights" if source.weights else "this is a base model"
             hint = "write `export: [merged]`, or `--to merged`"
             raise RecipeError(f"there is no adapter to export: {why}", where={"field": "export"}, hint=hint)
+        if form.name != "adapter" and (why := source.unmergeable):
+            what = f"`{form.name}` cannot be made of this adapter"
+            hint = "write `export: [adapter]`, or `--to adapter`"
+            raise RecipeError(what, where={"field": "export"}, why=why, hint=hint)
 
 
 def check_packages(forms: Sequence[ExportName | Form]) -> None:
@@ -107,11 +111,11 @@ def has_target(target: str) -> bool:
 
 def open_form(form: Form, folder: Path, source: Source, spec: ServeSpec | None = None) -> tuple[Engine, Path | None]:
     """Open a form in its engine; with it, the adapter to ask with."""
-    from luthier.serve.engines.open import open_engine
+    from luthier.serve.engines.open import open_adapter, open_engine
 
     spec = spec or ServeSpec()
     if form.name == "adapter":
-        return open_engine("transformers", source.base.folder, spec), folder
+        return open_adapter(source.base.folder, folder, spec)
     return open_engine(engine_for(form), model_folder(form, folder), spec), None
 
 

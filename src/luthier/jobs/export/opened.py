@@ -9,7 +9,7 @@ from luthier.core.errors import ModelError, RecipeError
 from luthier.core.events import Emit, Event
 from luthier.export.manifest import Manifest, check_files, read_manifest
 from luthier.jobs.export.forms import engine_for, has_target, model_folder
-from luthier.serve.engines.open import EngineName, open_engine
+from luthier.serve.engines.open import EngineName, open_adapter, open_engine
 from luthier.serve.request import Engine
 from luthier.serve.spec import ServeSpec
 
@@ -73,5 +73,8 @@ def open_export(
             raise ModelError("this adapter is for another base", where={"export": folder}, why=why)
         model, own = base.folder, folder
     emit(Event(room="serve", kind="progress", message=f"loading it in {name}"))
-    loaded = open_engine(name, model, spec)
+    if own is None or name != "transformers":
+        loaded = open_engine(name, model, spec)
+    else:
+        loaded, own = open_adapter(model, own, spec)
     return Opened(folder, manifest, loaded, name, Template(load_tokenizer(model), render), own)

@@ -1,7 +1,7 @@
 """What the tuned model itself says: the yardstick of every certificate, computed once."""
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -94,6 +94,8 @@ def _base_divergence(
 ) -> float | None:
     """Return how far the untuned model is from the tuned one."""
     from luthier.jobs.export.diverging import divergence
+    from luthier.model.adapter import adapter_off
+    from luthier.model.adapters.qlora import ROUNDED_BASE
     from luthier.model.load import load_model
 
     if source.weights is None:
@@ -102,16 +104,11 @@ def _base_divergence(
     while count < len(rows) and positions < BASE_POSITIONS:
         positions += len(chances[count])
         count += 1
+    rounded = source.weights is not None and (source.weights / ROUNDED_BASE).exists()
     with contextlib.ExitStack() as stack:
-        if source.is_adapter:
-            stack.enter_context(_without_adapter(model))
+        if source.is_adapter and not rounded:
+            stack.enter_context(adapter_off(model))
         else:
             model = load_model(source.base.folder)
         untuned = [_chances(model, prompt, answer) for prompt, answer in rows[:count]]
     return divergence(chances[:count], untuned).mean
-
-
-@contextlib.contextmanager
-def _without_adapter(model: "torch.nn.Module") -> Iterator[None]:
-    with model.disable_adapter():
-        yield

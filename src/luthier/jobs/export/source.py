@@ -1,5 +1,6 @@
 """What is exported, and the prompts that it and its exports are asked."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -12,12 +13,13 @@ from luthier.evaluate.spec import EvaluateSpec
 from luthier.examples.example import Example, Message
 from luthier.export.manifest import Manner
 from luthier.jobs.manner import LOOKED_AT, manner_of
+from luthier.model.adapters.union import KNOWN
 
 if TYPE_CHECKING:
     from luthier.evaluate.exam import Exam
     from luthier.model.template import Template
 
-FULL = "full"
+CONFIG = "adapter_config.json"
 SEED = 7
 """Draws the rows that are asked, where there are more than are wanted."""
 PROBE_TOKENS = 24
@@ -86,7 +88,15 @@ class Source:
     @property
     def is_adapter(self) -> bool:
         """Whether the tuned weights lie beside the base."""
-        return self.weights is not None and self.adapter != FULL
+        return self.weights is not None and (self.weights / CONFIG).is_file()
+
+    @property
+    def unmergeable(self) -> str:
+        """Why the tuned weights cannot be added into the base's; empty where they can."""
+        if self.weights is None or not self.is_adapter:
+            return ""
+        kind = json.loads((self.weights / CONFIG).read_text(encoding="utf-8")).get("peft_type")
+        return KNOWN[kind].unmergeable if kind in KNOWN else ""
 
 
 def source_of_run(
@@ -121,7 +131,7 @@ def source_of_folder(base: Base, adapter: Path | None) -> Source:
     from luthier.model.load import load_tokenizer
     from luthier.model.template import Template
 
-    if adapter is not None and not (adapter / "adapter_config.json").is_file():
+    if adapter is not None and not (adapter / CONFIG).is_file():
         hint = "name a run, or a folder with adapter_config.json and adapter_model.safetensors"
         raise ModelError("there is no adapter here", where={"folder": adapter}, hint=hint)
     template = Template(load_tokenizer(base.folder))

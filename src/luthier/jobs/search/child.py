@@ -110,12 +110,12 @@ class Trial:
         if self.plan.train.method.name != "sft":
             return []
         from luthier.examples.store import Split
-        from luthier.model.adapter import load_tuned, merge
+        from luthier.model.adapter import load_tuned, ready
         from luthier.model.scoring import row_losses
 
         split = Split(self.prepared.split("validation"))
         rows = [row for row in map(split.encoded, range(len(split))) if any(row.targets[1:])]
-        model = merge(load_tuned(self.prepared.base.folder, trained.weights))
+        model = ready(load_tuned(self.prepared.base.folder, trained.weights))
         return [(one.total, one.tokens) for one in row_losses(model, rows)]
 
     def _measured(self, rooms: "Rooms", trained: Trained, emit: Emit) -> dict[str, dict[str, float]]:

@@ -183,6 +183,8 @@ def _contradiction(settings: ServiceSettings) -> str | None:
             return f"`{name}` is both an alias and a base"
     if settings.train.adapter.name != "lora":
         return "`train.adapter` must be `lora`: tuned models are served as adapters beside one base"
+    if not settings.train.adapter.is_plain:
+        return "`train.adapter` must be plain LoRA: with `dora`, patterns or `modules_to_save` it is served merged only"
     if settings.train.steps is not None or settings.train.early_stopping is not None:
         return "jobs count epochs: `train.steps` and `train.early_stopping` cannot be set here"
     return None

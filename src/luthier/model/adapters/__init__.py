@@ -1,1 +1,1 @@
-"""The Specs of what is trained in a model: LoRA's updates, or all weights."""
+"""The Specs of what is trained in a model: an adapter beside it, some of its layers, or all weights."""

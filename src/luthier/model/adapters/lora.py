@@ -1,13 +1,18 @@
 """LoRA: small low-rank updates beside frozen weights (Hu et al. 2021, arXiv:2106.09685), by PEFT."""
 
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from luthier.core.spec import Auto, Spec
+from luthier.model.adapters.traits import Traits
 
 if TYPE_CHECKING:
     from luthier.model.adapter import Adapter
+
+Init = Literal["default", "gaussian", "orthogonal", "pissa", "olora"]
+MOVES_BASE = ("pissa", "olora")
+"""Ways to begin that take a part of the base's weights into the update."""
 
 
 class LoraSpec(Spec):
@@ -23,9 +28,42 @@ class LoraSpec(Spec):
     """Dropout before the update; above 0, shared prefixes are not computed once (each row has its own mask)."""
     target_modules: Auto | tuple[str, ...] = "auto"
     """Names of the layers to update; `auto` takes every linear layer but the LM head."""
+    init: Init = "default"
+    """How the update begins: as nothing, or (`pissa`, `olora`) as a part of the weights; it is saved for the base."""
+    rslora: bool = False
+    """Divide the scale by the square root of r instead of r, which suits large ranks (arXiv:2312.03732)."""
+    dora: bool = False
+    """Train the weights' lengths apart from their directions (arXiv:2402.09353); slower, and served merged."""
+    rank_pattern: dict[str, Annotated[int, Field(ge=1, le=4096)]] = {}
+    """Other ranks for some of the layers, by the end of their names; served merged."""
+    alpha_pattern: dict[str, Annotated[float, Field(gt=0)]] = {}
+    """Other scales for some of the layers, by the end of their names; served merged."""
+    modules_to_save: tuple[str, ...] = ()
+    """Parts of the model that train whole, such as a norm, and are saved with the update; served merged."""
+    start_from: str | None = None
+    """Folder of a LoRA in PEFT's format to go on from; the options above must be those it was made with."""
+
+    @property
+    def traits(self) -> Traits:
+        """What must be known of it without building it."""
+        return Traits("LORA", start="base" if self.start_from is None else "given")
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether it can be served beside others on one base, unmerged."""
+        return not (self.dora or self.rank_pattern or self.alpha_pattern or self.modules_to_save)
+
+    @model_validator(mode="after")
+    def _goes_together(self) -> Self:
+        if self.init in MOVES_BASE and (self.dora or self.start_from):
+            other = "dora" if self.dora else "start_from"
+            raise ValueError(f"`init: {self.init}` does not go with `{other}`: both decide what the update begins with")
+        if self.init == "orthogonal" and any(rank % 2 for rank in (self.r, *self.rank_pattern.values())):
+            raise ValueError("`init: orthogonal` needs an even rank")
+        return self
 
     def build(self) -> "Adapter":
-        """Return what attaches, saves and merges this adapter."""
-        from luthier.model.adapter import PeftAdapter
+        """Return what attaches and saves this adapter."""
+        from luthier.model.adapting.lora import Lora
 
-        return PeftAdapter(self)
+        return Lora(self)

@@ -17,6 +17,9 @@ Turn = tuple[torch.Tensor, torch.Tensor]
 
 ARCHITECTURES = ("LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM")
 
+ADDED = ("peft.", "luthier.")
+"""Where the modules come from that are not the model's own."""
+
 
 @dataclass(frozen=True)
 class Norm:
@@ -98,8 +101,13 @@ def why_not(lm: PreTrainedModel) -> str | None:
         return f"{name} is not one of {', '.join(ARCHITECTURES)}"
     if lm.config.hidden_act != "silu":
         return f"its activation is {lm.config.hidden_act}"
-    odd = next((m for m in _projected(lm) if type(m) not in (torch.nn.Linear, LoraLinear) or not _plain(m)), None)
+    odd = next((m for m in (*_added(lm), *_projected(lm)) if not _plain(m)), None)
     return None if odd is None else f"a {type(odd).__name__} layer with options the fast decoder does not know"
+
+
+def _added(lm: PreTrainedModel) -> list[torch.nn.Module]:
+    """Return what adapters have put into the layers, such as norms of their own or another attention."""
+    return [part for part in lm.model.layers.modules() if type(part).__module__.startswith(ADDED)]
 
 
 def _projected(lm: PreTrainedModel) -> list[torch.nn.Module]:
@@ -114,8 +122,8 @@ def _projected(lm: PreTrainedModel) -> list[torch.nn.Module]:
 
 def _plain(module: torch.nn.Module) -> bool:
     """Tell whether a layer is y = W x + b, with at most one plain, unmerged LoRA update without dropout."""
-    if type(module) is torch.nn.Linear:
-        return True
+    if type(module) is not LoraLinear:
+        return type(module) is torch.nn.Linear
     names = module.active_adapters
     return (
         type(module.base_layer) is torch.nn.Linear

@@ -56,6 +56,17 @@ def open_engine(name: EngineName, folder: Path, spec: "ServeSpec") -> Engine:
     return TransformersEngine(folder, spec)
 
 
+def open_adapter(base: Path, adapter: Path, spec: "ServeSpec") -> tuple[Engine, Path | None]:
+    """Load a base with an adapter; with the engine, the adapter to ask it with, where it can have several."""
+    from luthier.serve.adapters import why_not_beside
+
+    if why_not_beside(adapter) is None:
+        return open_engine("transformers", base, spec), adapter
+    from luthier.serve.engines.alone import AloneEngine
+
+    return AloneEngine(base, adapter, spec), None
+
+
 def open_remote(url: str, model: str, folder: Path, spec: "ServeSpec", key: str | None) -> Engine:
     """Return an engine over a model of another server; `folder` holds its tokenizer and template."""
     from luthier.serve.engines.remote import RemoteEngine

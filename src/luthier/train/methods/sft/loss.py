@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+import torch
+
 from luthier.core.events import Emit
 from luthier.examples.store import Encoded, Split
 from luthier.model.step import StepModel
@@ -14,6 +16,9 @@ class SftLoss:
 
     first_loss = None
 
+    def __init__(self, label_smoothing: float = 0.0) -> None:
+        self.label_smoothing = label_smoothing
+
     def referenced(self, step: StepModel, split: Split, cut: Cut, emit: Emit) -> Split:
         """Return the rows as they are."""
         return split
@@ -24,5 +29,7 @@ class SftLoss:
 
     def __call__(self, model: StepModel, rows: Sequence[Encoded], /) -> Part:
         """Return the cross-entropy summed over target tokens."""
-        priced = model.target_loss(rows)
+        # Where no gradient is taken the loss is only looked at, and stays comparable to the untuned model's.
+        smoothing = self.label_smoothing if torch.is_grad_enabled() else 0.0
+        priced = model.target_loss(rows, smoothing=smoothing)
         return Part(priced.total, priced.tokens, {"accuracy": priced.correct})

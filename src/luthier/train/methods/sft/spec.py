@@ -2,6 +2,8 @@
 
 from typing import TYPE_CHECKING, ClassVar, Literal
 
+from pydantic import Field
+
 from luthier.core.spec import Spec
 
 if TYPE_CHECKING:
@@ -13,6 +15,8 @@ class SftSpec(Spec):
 
     name: Literal["sft"] = "sft"
     """The method's name in a recipe."""
+    label_smoothing: float = Field(0.0, ge=0, lt=1)
+    """Share of each target that is spread evenly over all tokens in training; validation losses stay without it."""
 
     takes_pairs: ClassVar[bool] = False
 
@@ -20,4 +24,4 @@ class SftSpec(Spec):
         """Return the loss, counted in target tokens."""
         from luthier.train.methods.sft.loss import SftLoss
 
-        return SftLoss()
+        return SftLoss(self.label_smoothing)

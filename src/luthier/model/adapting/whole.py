@@ -1,0 +1,45 @@
+"""Training weights of the model itself: all of them, or those of its last layers."""
+
+from pathlib import Path
+
+from transformers import PreTrainedModel
+
+from luthier.model.adapters.freeze import FreezeSpec
+from luthier.model.adapting.configs import check_layers
+from luthier.model.adapting.layers import decoder_layers
+
+
+class FullWeights:
+    """Every weight trains."""
+
+    def attach(self, model: PreTrainedModel, *, seed: int) -> PreTrainedModel:
+        """Let every weight require gradients; `seed` draws nothing here."""
+        return model.requires_grad_(True)
+
+    def save(self, model: PreTrainedModel, folder: Path, *, base_model: str) -> None:
+        """Write the whole model."""
+        model.save_pretrained(str(folder))
+
+
+class LastLayers:
+    """The last layers train, and the head where it is asked for."""
+
+    def __init__(self, spec: FreezeSpec) -> None:
+        self.spec = spec
+
+    def attach(self, model: PreTrainedModel, *, seed: int) -> PreTrainedModel:
+        """Let the last layers' weights require gradients; `seed` draws nothing here."""
+        check_layers(self.spec.layers, model)
+        model.requires_grad_(False)
+        layers = decoder_layers(model)
+        layers[-self.spec.layers :].requires_grad_(True)
+        if self.spec.head:
+            model.get_output_embeddings().requires_grad_(True)
+            for module in model.base_model.children():
+                if module is not layers and "norm" in type(module).__name__.lower():
+                    module.requires_grad_(True)
+        return model
+
+    def save(self, model: PreTrainedModel, folder: Path, *, base_model: str) -> None:
+        """Write the whole model."""
+        model.save_pretrained(str(folder))
