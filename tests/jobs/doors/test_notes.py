@@ -194,10 +194,11 @@ def test_setup_says_what_is_missing_and_runs_nothing(say, home: Path) -> None:
     assert not (home / "runs").exists()
 
 
-def test_qlora_is_translated_or_refused_by_name(say) -> None:
+def test_qlora_tunes_or_is_refused_by_name(say, home: Path) -> None:
     (words,) = commands(9)
     if HAS_QLORA:
-        assert finetune(asked_by(words)).recipe.train.adapter.name == "qlora"
+        assert say(*words, *FEW).error is None
+        assert (home / "adapters/tiny-codes/adapter/adapter_config.json").exists()
     else:
         refused = say(*words).error
         assert refused is not None and refused.where["option"] == "--method" and "qlora" in refused.why and refused.hint

@@ -156,6 +156,13 @@ def test_auto_values_are_shown_as_the_plan_resolves_them(tmp_path: Path) -> None
     assert isinstance(result.trial(0).tried["train.batch_size"], int)
 
 
+def test_a_block_is_searched_by_its_name(tmp_path: Path) -> None:
+    space = "search_space:\n  schedule: {type: choice, values: [cosine, linear]}\n"
+    result = Bench(tmp_path, space).search(sampler="grid")
+    assert [trial.tried["train.schedule"] for trial in result.trials][0] == "cosine" and len(FakeWorker.made) == 2
+    assert {trial.tried["train.schedule"] for trial in result.trials} == {"cosine", "linear"}
+
+
 def test_workers_share_the_cores(tmp_path: Path) -> None:
     recipe = "base_model: base\ndata: rows.jsonl\ntrain: {learning_rate: 1e-4, steps: 100, adapter: {r: 8}}\n"
     result = Bench(tmp_path, recipe=recipe).search(workers=64, trials=5)

@@ -12,6 +12,7 @@ from luthier.advise.facts import Facts
 from luthier.core.artifacts import Base, Prepared
 from luthier.core.errors import DataError, RecipeError
 from luthier.core.events import Emit, Event
+from luthier.core.spec import Spec
 from luthier.jobs.manifest import data_hashes
 from luthier.jobs.plan import as_plan, open_fields, resolve, value_at
 from luthier.jobs.prepare import check_sources
@@ -92,7 +93,15 @@ class Desk:
     def own(self) -> dict[str, Any]:
         """The recipe's own values of the searched fields, resolved where it says `auto`."""
         plan = self.plan_of({})
-        return {one.path: _plain(value_at(plan, one.path)) for one in self.space.dimensions}
+        return {one.path: self._plain(plan, one.path) for one in self.space.dimensions}
+
+    def _plain(self, plan: Plan, path: str) -> Any:
+        """Return a value as a space file would write it: a block by its name where it says no more."""
+        value = value_at(plan, path)
+        if isinstance(value, Spec):
+            said = value_at(self.recipe, path).model_dump(mode="json", exclude_defaults=True)
+            return said if said.keys() - {"name"} else getattr(value, "name", said)
+        return list(value) if isinstance(value, tuple) else value
 
     def trial_folder(self, number: int) -> Path:
         """Return the folder of a trial."""
@@ -158,7 +167,3 @@ def link(source: Path, target: Path) -> None:
 def note(emit: Emit, message: str) -> None:
     """Say something about the search."""
     emit(Event(room="search", kind="note", message=message))
-
-
-def _plain(value: Any) -> Any:
-    return list(value) if isinstance(value, tuple) else value

@@ -21,7 +21,13 @@ from luthier.score.names import MetricName
 
 STRATEGY, ENTRIES = "search_strategy", "search_space"
 PLACE = "train."
-SPEED_ONLY = ("train.micro_batch_tokens", "train.gradient_checkpointing", "train.fast_step", "train.compile")
+SPEED_ONLY = (
+    "train.micro_batch_tokens",
+    "train.gradient_checkpointing",
+    "train.activation_offload",
+    "train.fast_step",
+    "train.compile",
+)
 """Fields that change how fast and in how much memory a training goes, never its result."""
 HINT = "for example `learning_rate: {type: float, low: 1e-5, high: 1e-3, log: true}`"
 MOST_POINTS = 100_000
