@@ -86,7 +86,7 @@ def test_a_folder_of_files_is_read_as_autotrain_does(tmp_path: Path) -> None:
     [
         ("llm-sft", "dreambooth", 1, "no training for `dreambooth`"),
         ("backend: local", "backend: spaces-a10g-large", 5, "not this machine"),
-        ("log: tensorboard", "log: wandb", 4, "nothing is sent"),
+        ("log: tensorboard", "log: comet_ml", 4, "nothing is sent"),
         ("push_to_hub: false", "push_to_hub: true", 34, "send your model away"),
         ("chat_template: tokenizer", "chat_template: zephyr", 11, "foreign template"),
         ("optimizer: adamw_torch", "optimizer: paged_adamw_8bit", 25, "no translation"),

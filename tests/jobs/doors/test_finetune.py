@@ -85,7 +85,7 @@ def test_a_named_model_and_data_are_needed_or_said() -> None:
     [
         ({"training": {"optim": "paged_adamw_8bit"}}, "--optim", "no translation"),
         ({"training": {"lr_scheduler_type": "polynomial"}}, "--lr_scheduler_type", "no schedule"),
-        ({"training": {"report_to": "wandb"}}, "--report_to", "nothing is sent"),
+        ({"training": {"report_to": "comet_ml"}}, "--report_to", "nothing is sent"),
         ({"training": {"gradient_checkpointing": "maybe"}}, "--gradient_checkpointing", "neither true nor false"),
         ({"training": {"per_device_train_batch_size": 0}}, "--per_device_train_batch_size", "no number of rows"),
         ({"method": "ia4"}, "--method", "there is no adapter `ia4`"),
@@ -102,8 +102,18 @@ def test_what_cannot_be_translated_is_refused_by_name(changes: dict, option: str
     assert error.where["option"] == option and why in error.why and error.hint
 
 
+def test_optimisers_and_trackers_of_the_same_meaning_are_taken() -> None:
+    training = {"optim": "schedule_free_adamw", "neftune_noise_alpha": 5.0, "label_smoothing_factor": 0.1}
+    recipe = asked(**training, report_to=["tensorboard", "mlflow"]).recipe
+    assert (recipe.train.optimizer.name, recipe.train.schedule.name) == ("schedule_free", "constant")
+    assert (recipe.train.neftune_noise_alpha, recipe.train.method.label_smoothing) == (5.0, 0.1)
+    assert recipe.trackers == ("tensorboard", "mlflow")
+    plain = asked(optim="sgd", learning_rate=0.1, report_to="wandb").recipe
+    assert (plain.train.optimizer.name, plain.train.optimizer.momentum, plain.trackers) == ("sgd", 0, ("wandb",))
+
+
 def test_several_refusals_are_told_at_once() -> None:
-    error = refusal(training={"optim": "lion", "report_to": "wandb"})
+    error = refusal(training={"optim": "lion", "report_to": "comet_ml"})
     assert "`report_to`" in error.where["also"]
 
 

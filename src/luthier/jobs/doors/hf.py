@@ -1,10 +1,11 @@
 """Hugging Face's training arguments, which Olive's and AutoTrain's options are too, as values of a recipe."""
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, get_args
 
 from luthier.core.describe import specs_of, tag_of
 from luthier.jobs.doors.draft import Draft, knows
+from luthier.recipe import TrackerName
 from luthier.train.spec import TrainSpec
 
 SAME: dict[str, str] = {
@@ -26,13 +27,15 @@ SAME: dict[str, str] = {
     "lora_alpha": "train.adapter.alpha",
     "lora_dropout": "train.adapter.dropout",
     "max_seq_length": "data.max_tokens",
+    "neftune_noise_alpha": "train.neftune_noise_alpha",
+    "label_smoothing_factor": "train.method.label_smoothing",
 }
 """Options that mean what a field of the recipe means."""
 
 ANSWERED: dict[str, str] = {
     "trust_remote_code": "code in model repositories never runs here; a model that needs it is refused",
     "per_device_eval_batch_size": "no result depends on it: evaluation takes as many rows at once as memory allows",
-    "logging_steps": "every step is logged, in the run's train/metrics.jsonl and for TensorBoard",
+    "logging_steps": "every step is logged, in the run's train/metrics.jsonl and for the trackers",
     "logging_first_step": "every step is logged",
     "logging_strategy": "every step is logged",
     "logging_dir": "the curves are in the run folder: `tensorboard --logdir RUN/tensorboard`",
@@ -49,6 +52,15 @@ ANSWERED: dict[str, str] = {
 
 SCHEDULES = {"linear": "linear", "cosine": "cosine", "constant": "constant", "constant_with_warmup": "constant"}
 ADAMW = ("adamw_torch", "adamw_hf", "adamw_torch_fused", "adamw", "AdamW")
+OPTIMIZERS: dict[str, dict[str, Any]] = {
+    "lion_32bit": {"optimizer.name": "lion"},
+    "sgd": {"optimizer.name": "sgd", "optimizer.momentum": 0.0},
+    "adamw_8bit": {"optimizer.name": "adamw_8bit"},
+    "adamw_bnb_8bit": {"optimizer.name": "adamw_8bit"},
+    "schedule_free_adamw": {"optimizer.name": "schedule_free", "schedule": "constant"},
+}
+"""Optimisers of the same steps. Adafactor is none of them: here its steps are relative to the weights."""
+TRACKERS = get_args(TrackerName)
 STRATEGIES = ("no", "steps", "epoch", "none", None)
 BATCH = ("per_device_train_batch_size", "gradient_accumulation_steps")
 TRUE, FALSE = ("true", "1", "yes", "on"), ("false", "0", "no", "off", "none")
@@ -134,7 +146,11 @@ def _optim(draft: Draft, value: Any, name: str) -> None:
     if value in ADAMW:
         draft.answer(name, "AdamW, as always here")
         return
-    draft.refuse(name, f"`{value}` has no translation", f"leave it out, or take `{ADAMW[0]}`")
+    if value not in OPTIMIZERS:
+        draft.refuse(name, f"`{value}` has no translation", f"leave it out, or take `{ADAMW[0]}`")
+        return
+    for path, leaf in OPTIMIZERS[value].items():
+        draft.set(f"train.{path}", leaf, name)
 
 
 def _schedule(draft: Draft, value: Any, name: str) -> None:
@@ -146,10 +162,13 @@ def _schedule(draft: Draft, value: Any, name: str) -> None:
 
 def _report_to(draft: Draft, value: Any, name: str) -> None:
     names = value if isinstance(value, list) else [value]
-    foreign = [one for one in names if one not in ("tensorboard", "none", "all")]
+    foreign = [one for one in names if one not in (*TRACKERS, "none", "all")]
     if foreign:
         why = "nothing is sent to other services"
-        draft.refuse(name, f"`{foreign[0]}`: {why}", "take `tensorboard`; its files are in every run folder")
+        draft.refuse(name, f"`{foreign[0]}`: {why}", f"take {', '.join(TRACKERS)}, which work without a network")
+    elif named := [one for one in names if one in TRACKERS and one != "tensorboard"]:
+        draft.set("trackers", ["tensorboard", *named] if "tensorboard" in names else named, name)
+        draft.answer(name, "its files are in the run folder; nothing is sent")
     else:
         draft.answer(name, "TensorBoard's files are in every run folder")
 
