@@ -12,8 +12,6 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 DISTRIBUTIONS = packages_distributions()
 # Needed by a library that Luthier calls for the work it asks of it, and imported there.
 NEEDED_WITHIN = {"accelerate", "tensorboard", "python-multipart", "onnx-ir", "cmaes"}
-ABSENT = {"mlflow": "mlflow-skinny"}
-"""Distributions that are not in the lock, by the modules they bring."""
 # What an extra brings may be imported where it is needed, and nowhere else.
 PLACES = {
     "serve": ("src/luthier/api/", "src/luthier/serve/", "src/luthier/jobs/service/", "src/luthier/cli/serve.py"),
@@ -42,7 +40,7 @@ def imported() -> dict[str, str]:
         for node in ast.walk(tree_of(path)):
             modules = imports_of(node) if isinstance(node, ast.Import | ast.ImportFrom) else []
             for module in {name.split(".")[0] for name in modules} - {"luthier"} - sys.stdlib_module_names:
-                names = DISTRIBUTIONS.get(module, [ABSENT.get(module, module)])
+                names = DISTRIBUTIONS.get(module, [module])
                 found |= {normal(name): at(path, node) for name in names}
     return found
 

@@ -56,7 +56,7 @@ def test_a_file_for_sft_becomes_a_recipe(tmp_path: Path) -> None:
     assert (recipe.data.max_tokens, recipe.data.too_long, recipe.export) == (1024, "cut", ("merged",))
     assert (train.method.name, train.epochs, train.batch_size, train.learning_rate) == ("sft", 2, 8, 1e-5)
     assert (train.adapter.name, train.adapter.r, train.adapter.target_modules) == ("lora", 32, "auto")
-    assert (train.schedule, train.precision) == ("linear", "bf16")
+    assert (train.schedule.name, train.precision) == ("linear", "bf16")
     said = " ".join(found.remarks)
     assert "params.padding: no pads" in said and "hub.token: not read" in said and "secret-word" not in said
     assert missing_packages(recipe) == []
@@ -86,7 +86,7 @@ def test_a_folder_of_files_is_read_as_autotrain_does(tmp_path: Path) -> None:
     [
         ("llm-sft", "dreambooth", 1, "no training for `dreambooth`"),
         ("backend: local", "backend: spaces-a10g-large", 5, "not this machine"),
-        ("log: tensorboard", "log: comet_ml", 4, "nothing is sent"),
+        ("log: tensorboard", "log: neptune", 4, "no tracker"),
         ("push_to_hub: false", "push_to_hub: true", 34, "send your model away"),
         ("chat_template: tokenizer", "chat_template: zephyr", 11, "foreign template"),
         ("optimizer: adamw_torch", "optimizer: paged_adamw_8bit", 25, "no translation"),

@@ -48,7 +48,7 @@ def test_options_become_the_recipe() -> None:
     assert (recipe.base_model, recipe.seed, recipe.export) == ("org/base", 3, ("adapter",))
     assert (recipe.data.path, recipe.data.validation_path) == ("org/rows:train[:4096]", "org/rows:train[4096:4224]")
     assert recipe.data.text_template == "Q: {q}\nA: {a}"
-    assert (train.steps, train.batch_size, train.learning_rate, train.schedule) == (150, 32, 1e-4, "constant")
+    assert (train.steps, train.batch_size, train.learning_rate, train.schedule.name) == (150, 32, 1e-4, "constant")
     assert (train.validate_every, train.checkpoint_every, train.gradient_checkpointing) == (50, 100, True)
     assert (train.adapter.r, train.adapter.alpha, train.adapter.dropout) == (8, 16, 0.1)
     assert train.adapter.target_modules == ("q_proj", "v_proj")
@@ -61,12 +61,37 @@ def test_what_is_shown_is_a_recipe_that_says_the_same(tmp_path: Path) -> None:
     assert load_recipe(tmp_path / "recipe.yaml") == made.recipe
 
 
+def test_optimisers_schedules_and_trackers_have_names_of_their_own_here() -> None:
+    made = asked(
+        optim="lion_32bit",
+        lr_scheduler_type="warmup_stable_decay",
+        report_to="wandb",
+        label_smoothing_factor=0.1,
+        neftune_noise_alpha=5,
+    )
+    train = made.recipe.train
+    assert (train.optimizer.name, train.schedule.name, made.recipe.trackers) == (
+        "lion",
+        "wsd",
+        ("tensorboard", "wandb"),
+    )
+    assert (train.method.label_smoothing, train.neftune_noise_alpha) == (0.1, 5)
+
+
 @pytest.mark.parametrize(
     "name", ["per_device_eval_batch_size", "logging_steps", "dataloader_num_workers", "logging_dir"]
 )
 def test_an_option_that_changes_nothing_is_answered_in_words(name: str) -> None:
     made = asked(**{name: 4})
     assert made.recipe == asked().recipe and f"{name}: {ANSWERED[name]}" in made.remarks
+
+
+def test_an_optimiser_takes_the_same_steps_or_is_refused() -> None:
+    plain = asked(optim="sgd", learning_rate=0.1).recipe.train.optimizer
+    assert (plain.name, plain.momentum) == ("sgd", 0), "theirs has no momentum"
+    averaging = asked(optim="schedule_free_adamw").recipe.train
+    assert (averaging.optimizer.name, averaging.schedule.name) == ("schedule_free", "constant")
+    assert refusal(training={"optim": "adafactor"}).where["option"] == "--optim", "theirs takes absolute steps"
 
 
 def test_code_of_repositories_is_answered_and_no_recipe_field() -> None:
@@ -85,7 +110,7 @@ def test_a_named_model_and_data_are_needed_or_said() -> None:
     [
         ({"training": {"optim": "paged_adamw_8bit"}}, "--optim", "no translation"),
         ({"training": {"lr_scheduler_type": "polynomial"}}, "--lr_scheduler_type", "no schedule"),
-        ({"training": {"report_to": "comet_ml"}}, "--report_to", "nothing is sent"),
+        ({"training": {"report_to": "neptune"}}, "--report_to", "no tracker `neptune`"),
         ({"training": {"gradient_checkpointing": "maybe"}}, "--gradient_checkpointing", "neither true nor false"),
         ({"training": {"per_device_train_batch_size": 0}}, "--per_device_train_batch_size", "no number of rows"),
         ({"method": "ia4"}, "--method", "there is no adapter `ia4`"),
@@ -102,18 +127,8 @@ def test_what_cannot_be_translated_is_refused_by_name(changes: dict, option: str
     assert error.where["option"] == option and why in error.why and error.hint
 
 
-def test_optimisers_and_trackers_of_the_same_meaning_are_taken() -> None:
-    training = {"optim": "schedule_free_adamw", "neftune_noise_alpha": 5.0, "label_smoothing_factor": 0.1}
-    recipe = asked(**training, report_to=["tensorboard", "mlflow"]).recipe
-    assert (recipe.train.optimizer.name, recipe.train.schedule.name) == ("schedule_free", "constant")
-    assert (recipe.train.neftune_noise_alpha, recipe.train.method.label_smoothing) == (5.0, 0.1)
-    assert recipe.trackers == ("tensorboard", "mlflow")
-    plain = asked(optim="sgd", learning_rate=0.1, report_to="wandb").recipe
-    assert (plain.train.optimizer.name, plain.train.optimizer.momentum, plain.trackers) == ("sgd", 0, ("wandb",))
-
-
 def test_several_refusals_are_told_at_once() -> None:
-    error = refusal(training={"optim": "lion", "report_to": "comet_ml"})
+    error = refusal(training={"optim": "lamb", "report_to": "neptune"})
     assert "`report_to`" in error.where["also"]
 
 

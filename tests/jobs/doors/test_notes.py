@@ -275,5 +275,5 @@ def test_parts_of_a_workflow_file_are_translated_within_one(number: int, home: P
         assert train.weight_decay == 0.01
     else:
         said = " ".join(found.remarks)
-        assert train.schedule == "cosine" and train.precision == "auto"
+        assert train.schedule.name == "cosine" and train.precision == "auto"
         assert all(f"training_config.{name}" in said for name in ("fp16", "dataloader_num_workers", "optim"))

@@ -5,6 +5,7 @@ from typing import Any, get_args
 
 from luthier.core.describe import specs_of, tag_of
 from luthier.jobs.doors.draft import Draft, knows
+from luthier.jobs.doors.olive import REMOTE_CODE
 from luthier.recipe import TrackerName
 from luthier.train.spec import TrainSpec
 
@@ -27,15 +28,17 @@ SAME: dict[str, str] = {
     "lora_alpha": "train.adapter.alpha",
     "lora_dropout": "train.adapter.dropout",
     "max_seq_length": "data.max_tokens",
-    "neftune_noise_alpha": "train.neftune_noise_alpha",
     "label_smoothing_factor": "train.method.label_smoothing",
+    "neftune_noise_alpha": "train.neftune_noise_alpha",
+    "loraplus_lr_ratio": "train.loraplus_ratio",
+    "use_dora": "train.adapter.dora",
+    "use_rslora": "train.adapter.rslora",
 }
 """Options that mean what a field of the recipe means."""
 
 ANSWERED: dict[str, str] = {
-    "trust_remote_code": "code in model repositories never runs here; a model that needs it is refused",
     "per_device_eval_batch_size": "no result depends on it: evaluation takes as many rows at once as memory allows",
-    "logging_steps": "every step is logged, in the run's train/metrics.jsonl and for the trackers",
+    "logging_steps": "every step is logged, in the run's train/metrics.jsonl and for TensorBoard",
     "logging_first_step": "every step is logged",
     "logging_strategy": "every step is logged",
     "logging_dir": "the curves are in the run folder: `tensorboard --logdir RUN/tensorboard`",
@@ -50,18 +53,26 @@ ANSWERED: dict[str, str] = {
 }
 """Options that change nothing here, and why."""
 
-SCHEDULES = {"linear": "linear", "cosine": "cosine", "constant": "constant", "constant_with_warmup": "constant"}
-ADAMW = ("adamw_torch", "adamw_hf", "adamw_torch_fused", "adamw", "AdamW")
+SCHEDULES = {
+    "linear": "linear",
+    "cosine": "cosine",
+    "constant": "constant",
+    "constant_with_warmup": "constant",
+    "warmup_stable_decay": "wsd",
+    "reduce_lr_on_plateau": "plateau",
+}
 OPTIMIZERS: dict[str, dict[str, Any]] = {
+    "lion": {"optimizer.name": "lion"},
     "lion_32bit": {"optimizer.name": "lion"},
     "sgd": {"optimizer.name": "sgd", "optimizer.momentum": 0.0},
+    "schedule_free_adamw": {"optimizer.name": "schedule_free", "schedule": "constant"},
     "adamw_8bit": {"optimizer.name": "adamw_8bit"},
     "adamw_bnb_8bit": {"optimizer.name": "adamw_8bit"},
-    "schedule_free_adamw": {"optimizer.name": "schedule_free", "schedule": "constant"},
 }
-"""Optimisers of the same steps. Adafactor is none of them: here its steps are relative to the weights."""
-TRACKERS = get_args(TrackerName)
+"""Optimisers of the same steps. Adafactor is none of them: here its steps are relative to the size of the weights."""
+ADAMW = ("adamw_torch", "adamw_hf", "adamw_torch_fused", "adamw", "AdamW")
 STRATEGIES = ("no", "steps", "epoch", "none", None)
+CODE = "trust_remote_code"
 BATCH = ("per_device_train_batch_size", "gradient_accumulation_steps")
 TRUE, FALSE = ("true", "1", "yes", "on"), ("false", "0", "no", "off", "none")
 
@@ -77,6 +88,8 @@ def training_options(draft: Draft, options: Mapping[str, Any], *, said: Mapping[
             draft.set(SAME[name], value, told)
         elif name in ANSWERED:
             draft.answer(told, ANSWERED[name])
+        elif name == CODE:
+            draft.answer(told, REMOTE_CODE)
         elif name in SPECIAL:
             SPECIAL[name](draft, value, told)
         elif name not in BATCH:
@@ -144,13 +157,12 @@ def _mixed_precision(draft: Draft, value: Any, name: str) -> None:
 
 def _optim(draft: Draft, value: Any, name: str) -> None:
     if value in ADAMW:
-        draft.answer(name, "AdamW, as always here")
-        return
-    if value not in OPTIMIZERS:
-        draft.refuse(name, f"`{value}` has no translation", f"leave it out, or take `{ADAMW[0]}`")
-        return
-    for path, leaf in OPTIMIZERS[value].items():
-        draft.set(f"train.{path}", leaf, name)
+        draft.answer(name, "AdamW, as usual here")
+    elif value in OPTIMIZERS:
+        for path, leaf in OPTIMIZERS[value].items():
+            draft.set(f"train.{path}", leaf, name)
+    else:
+        draft.refuse(name, f"`{value}` has no translation", f"there is {ADAMW[0]}, {', '.join(OPTIMIZERS)}")
 
 
 def _schedule(draft: Draft, value: Any, name: str) -> None:
@@ -161,14 +173,13 @@ def _schedule(draft: Draft, value: Any, name: str) -> None:
 
 
 def _report_to(draft: Draft, value: Any, name: str) -> None:
-    names = value if isinstance(value, list) else [value]
-    foreign = [one for one in names if one not in (*TRACKERS, "none", "all")]
+    names = value if isinstance(value, list) else str(value).split(",")
+    others = [one for one in names if one not in ("tensorboard", "none", "all")]
+    foreign = [one for one in others if one not in get_args(TrackerName)]
     if foreign:
-        why = "nothing is sent to other services"
-        draft.refuse(name, f"`{foreign[0]}`: {why}", f"take {', '.join(TRACKERS)}, which work without a network")
-    elif named := [one for one in names if one in TRACKERS and one != "tensorboard"]:
-        draft.set("trackers", ["tensorboard", *named] if "tensorboard" in names else named, name)
-        draft.answer(name, "its files are in the run folder; nothing is sent")
+        draft.refuse(name, f"there is no tracker `{foreign[0]}` here", f"there is {', '.join(get_args(TrackerName))}")
+    elif others:
+        draft.set("trackers", ["tensorboard", *others], name)
     else:
         draft.answer(name, "TensorBoard's files are in every run folder")
 
@@ -229,7 +240,7 @@ SPECIAL: dict[str, Callable[[Draft, Any, str], None]] = {
 """Options whose value must be looked at."""
 
 
-TRAINING = frozenset((*SAME, *ANSWERED, *SPECIAL, *BATCH))
+TRAINING = frozenset((*SAME, *ANSWERED, *SPECIAL, *BATCH, CODE))
 """Every option that `training_options` knows."""
 
 
