@@ -44,7 +44,7 @@ def test_the_optimiser_has_a_part_in_rate_and_memory() -> None:
     asked = rate(recipe(optimizer={"name": "lion"}), FACTS)
     assert asked.value == 1e-4 and "times 0.2 for lion" in asked.because
 
-    small, full = with_machine(available_bytes=5_000_000_000), {"name": "full"}
+    small, full = with_machine(available_bytes=6_000_000_000), {"name": "full"}
     light = recipe(adapter=full, optimizer={"name": "sgd", "momentum": 0})
     usual, averaged = recipe(adapter=full), recipe(adapter=full, ema_decay=0.9)
     assert room(light, small).value > room(usual, small).value > room(averaged, small).value

@@ -135,6 +135,8 @@ def test_each_layer_and_each_matrix_has_its_share_of_the_rate():
     pair = {f"layers.0.q_proj.lora_{x}.default.weight": torch.nn.Parameter(torch.ones(2, 2)) for x in "AB"}
     groups = groups_of(pair, spec_of(loraplus_ratio=16.0))
     assert [group["share"] for group in groups] == [1.0, 16.0]
+    scale = {"layers.0.k_proj.ia3_l.default": torch.nn.Parameter(torch.ones(4, 1))}
+    assert groups_of(scale, spec_of(weight_decay=0.2))[0]["weight_decay"] == 0
     with pytest.raises(RecipeError, match="no B matrices"):
         groups_of({"layers.0.w": torch.nn.Parameter(torch.ones(2, 2))}, spec_of(loraplus_ratio=16.0))
 

@@ -86,6 +86,14 @@ def test_an_option_that_changes_nothing_is_answered_in_words(name: str) -> None:
     assert made.recipe == asked().recipe and f"{name}: {ANSWERED[name]}" in made.remarks
 
 
+def test_an_optimiser_takes_the_same_steps_or_is_refused() -> None:
+    plain = asked(optim="sgd", learning_rate=0.1).recipe.train.optimizer
+    assert (plain.name, plain.momentum) == ("sgd", 0), "theirs has no momentum"
+    averaging = asked(optim="schedule_free_adamw").recipe.train
+    assert (averaging.optimizer.name, averaging.schedule.name) == ("schedule_free", "constant")
+    assert refusal(training={"optim": "adafactor"}).where["option"] == "--optim", "theirs takes absolute steps"
+
+
 def test_code_of_repositories_is_answered_and_no_recipe_field() -> None:
     assert any("never runs here" in remark for remark in asked(trust_remote_code=True).remarks)
 

@@ -61,15 +61,15 @@ SCHEDULES = {
     "warmup_stable_decay": "wsd",
     "reduce_lr_on_plateau": "plateau",
 }
-OPTIMIZERS = {
-    "adafactor": "adafactor",
-    "lion": "lion",
-    "lion_32bit": "lion",
-    "sgd": "sgd",
-    "schedule_free_adamw": "schedule_free",
-    "adamw_8bit": "adamw_8bit",
-    "adamw_bnb_8bit": "adamw_8bit",
+OPTIMIZERS: dict[str, dict[str, Any]] = {
+    "lion": {"optimizer.name": "lion"},
+    "lion_32bit": {"optimizer.name": "lion"},
+    "sgd": {"optimizer.name": "sgd", "optimizer.momentum": 0.0},
+    "schedule_free_adamw": {"optimizer.name": "schedule_free", "schedule": "constant"},
+    "adamw_8bit": {"optimizer.name": "adamw_8bit"},
+    "adamw_bnb_8bit": {"optimizer.name": "adamw_8bit"},
 }
+"""Optimisers of the same steps. Adafactor is none of them: here its steps are relative to the size of the weights."""
 ADAMW = ("adamw_torch", "adamw_hf", "adamw_torch_fused", "adamw", "AdamW")
 STRATEGIES = ("no", "steps", "epoch", "none", None)
 CODE = "trust_remote_code"
@@ -159,7 +159,8 @@ def _optim(draft: Draft, value: Any, name: str) -> None:
     if value in ADAMW:
         draft.answer(name, "AdamW, as usual here")
     elif value in OPTIMIZERS:
-        draft.set("train.optimizer.name", OPTIMIZERS[value], name)
+        for path, leaf in OPTIMIZERS[value].items():
+            draft.set(f"train.{path}", leaf, name)
     else:
         draft.refuse(name, f"`{value}` has no translation", f"there is {ADAMW[0]}, {', '.join(OPTIMIZERS)}")
 

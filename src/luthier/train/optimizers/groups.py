@@ -12,6 +12,7 @@ from luthier.train.spec import TrainSpec
 LAYER = re.compile(r"\.(?:layers|h)\.(\d+)\.")
 EMBEDDING = re.compile(r"(?:^|\.)(?:embed_tokens|wte|wpe)\.")
 HEAD = re.compile(r"(?:^|\.)lm_head\.")
+SCALE = re.compile(r"\.ia3_l\b")
 UP = re.compile(r"\.lora_(?:embedding_)?B\b")
 """The second of LoRA's two matrices, which begins at zero."""
 
@@ -34,8 +35,8 @@ def groups_of(weights: Mapping[str, torch.nn.Parameter], spec: TrainSpec) -> lis
         share = layer_share(name, spec.layer_decay, layers)
         if spec.loraplus_ratio is not None and UP.search(name):
             share *= spec.loraplus_ratio
-        # Norms, biases and other vectors are not pulled towards zero.
-        decay = spec.weight_decay if weight.ndim > 1 else 0.0
+        # Norms, biases and other vectors are not pulled towards zero, nor IA3's, which are stored as matrices.
+        decay = spec.weight_decay if weight.ndim > 1 and not SCALE.search(name) else 0.0
         is_matrix = weight.ndim == 2 and not EMBEDDING.search(name) and not HEAD.search(name)
         alike = {"share": share, "weight_decay": decay, "is_matrix": is_matrix}
         groups.setdefault(tuple(alike.values()), {"params": [], **alike})["params"].append(weight)
