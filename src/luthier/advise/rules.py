@@ -15,6 +15,7 @@ class Rule(Protocol):
 
 
 RULES: dict[str, Rule] = {
+    "data.render": measuring.render,
     "data.format": measuring.data_format,
     "data.max_tokens": measuring.max_tokens,
     "train.adapter.alpha": training.alpha,
@@ -30,6 +31,7 @@ RULES: dict[str, Rule] = {
     "train.checkpoint_every": training.checkpoint_every,
     "train.validate_every": training.validate_every,
     "train.threads": machine.threads,
+    "evaluate.baselines": measuring.baselines,
     "evaluate.metrics": measuring.metrics,
     "evaluate.shots": measuring.shots,
     "evaluate.max_new_tokens": measuring.max_new_tokens,

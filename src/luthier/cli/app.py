@@ -17,6 +17,7 @@ from luthier.cli import (
     judge,
     keys,
     olive,
+    predict,
     run,
     runs,
     serve,
@@ -48,6 +49,7 @@ app.command("auto-opt")(olive.auto_opt)
 app.command("generate-adapter")(olive.generate_adapter)
 app.command("bench")(bench.bench)
 app.command("chat")(chat.chat)
+app.command("predict")(predict.predict)
 app.command("judge")(judge.judge)
 app.add_typer(runs.app, name="runs")
 app.command("diagnose")(diagnose.diagnose)

@@ -3,6 +3,7 @@
 import warnings
 from collections import Counter
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +25,28 @@ def neighbours(train: Vectors, labels: Sequence[str], test: Vectors) -> list[str
 
 def linear_head(train: Vectors, labels: Sequence[str], test: Vectors, *, seed: int) -> list[str]:
     """Return what logistic regression on standardised vectors says, its strength chosen by cross-validation."""
+    if len(set(labels)) < 2:
+        return [labels[0]] * len(test)
+    said: NDArray[np.str_] = fitted_head(train, labels, seed=seed).predict(test)
+    return [str(label) for label in said]
+
+
+def linear_probabilities(
+    train: Vectors, labels: Sequence[str], test: Vectors, *, known: Sequence[str], seed: int
+) -> NDArray[np.float64]:
+    """Return the probability that such a head gives each known label, (rows, labels)."""
+    found = np.zeros((len(test), len(known)))
+    places = {label: place for place, label in enumerate(known)}
+    if len(set(labels)) < 2:
+        found[:, places[labels[0]]] = 1.0
+        return found
+    model = fitted_head(train, labels, seed=seed)
+    found[:, [places[str(label)] for label in model.classes_]] = model.predict_proba(test)
+    return found
+
+
+def fitted_head(train: Vectors, labels: Sequence[str], *, seed: int) -> Any:
+    """Return the fitted head; there are at least two labels."""
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
     from sklearn.model_selection import GridSearchCV, StratifiedKFold
@@ -31,9 +54,7 @@ def linear_head(train: Vectors, labels: Sequence[str], test: Vectors, *, seed: i
     from sklearn.preprocessing import StandardScaler
 
     rarest = min(Counter(labels).values())
-    if len(set(labels)) < 2:
-        return [labels[0]] * len(test)
-    model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=ROUNDS))
+    model: Any = make_pipeline(StandardScaler(), LogisticRegression(max_iter=ROUNDS))
     with warnings.catch_warnings():
         # Regularised well before it converges: cross-validation judges what was reached.
         warnings.simplefilter("ignore", ConvergenceWarning)
@@ -41,5 +62,4 @@ def linear_head(train: Vectors, labels: Sequence[str], test: Vectors, *, seed: i
             folds = StratifiedKFold(min(FOLDS, rarest), shuffle=True, random_state=seed)
             model = GridSearchCV(model, {"logisticregression__C": STRENGTHS}, cv=folds)
         model.fit(train, np.asarray(labels))
-        said: NDArray[np.str_] = model.predict(test)
-    return [str(label) for label in said]
+    return model

@@ -10,7 +10,7 @@ from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from luthier.core.errors import ModelError
-from luthier.model.load import load_model
+from luthier.model.headed import load_base, load_whole, task_of
 
 if TYPE_CHECKING:
     from luthier.model.adapters.lora import LoraSpec
@@ -40,7 +40,7 @@ class PeftAdapter:
         """Freeze the base and add low-rank updates, drawn from `seed`."""
         spec = self.spec
         config = LoraConfig(
-            task_type="CAUSAL_LM",
+            **task_of(model),
             r=spec.r,
             lora_alpha=2 * spec.r if spec.alpha == "auto" else spec.alpha,
             lora_dropout=spec.dropout,
@@ -92,7 +92,7 @@ def load_tuned(base_folder: Path, weights_folder: Path) -> torch.nn.Module:
     """Return the tuned model: the base with its adapter, or the fully tuned weights; fp32, eval mode."""
     config = weights_folder / "adapter_config.json"
     if not config.exists():
-        return load_model(weights_folder)
+        return load_whole(weights_folder)
     if not (weights_folder / ADAPTER_FILE).exists():
         raise ModelError("the adapter has no safetensors file", where={"folder": weights_folder})
     told = json.loads(config.read_text())
@@ -102,7 +102,7 @@ def load_tuned(base_folder: Path, weights_folder: Path) -> torch.nn.Module:
         )
     if told.get("auto_mapping"):
         raise ModelError("this adapter needs code from its repository, which never runs", where={"file": config})
-    return PeftModel.from_pretrained(load_model(base_folder), str(weights_folder)).eval()
+    return PeftModel.from_pretrained(load_base(base_folder, weights_folder), str(weights_folder)).eval()
 
 
 def merge(model: torch.nn.Module) -> PreTrainedModel:

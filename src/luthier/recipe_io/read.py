@@ -12,6 +12,7 @@ from luthier.core.yaml import Document, Where, parse_yaml, read_yaml, write_yaml
 from luthier.export.spec import form_of
 from luthier.recipe import Plan, Recipe
 from luthier.recipe_io.explain import Problem, dotted, explain, known_path, located
+from luthier.recipe_io.heads import head_problems
 from luthier.recipe_io.paths import absolute_paths
 
 # A word in place of a block stands for the block that has only this key.
@@ -145,7 +146,7 @@ def _contradictions(recipe: Recipe) -> list[Problem]:
         NOTHING_TO_MEASURE: recipe.evaluate is not None and not has_test,
         NO_ADAPTER: any(form_of(one).name == "adapter" for one in recipe.export) and train.adapter.name == "full",
     }
-    return [problem for problem, is_wrong in wrong.items() if is_wrong]
+    return [*(problem for problem, is_wrong in wrong.items() if is_wrong), *head_problems(recipe)]
 
 
 def recipe_yaml(recipe: Recipe, comments: dict[Where, str] | None = None) -> str:

@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING, ClassVar, Literal
 
+from luthier.core.artifacts import HeadKind
 from luthier.core.spec import Spec
 
 if TYPE_CHECKING:
@@ -15,6 +16,7 @@ class SftSpec(Spec):
     """The method's name in a recipe."""
 
     takes_pairs: ClassVar[bool] = False
+    heads: ClassVar[tuple[HeadKind, ...]] = ()
 
     def build(self) -> "Method":
         """Return the loss, counted in target tokens."""
