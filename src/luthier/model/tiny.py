@@ -136,7 +136,7 @@ def tiny_word_pieces() -> PreTrainedTokenizerFast:
     """Return a tokenizer as BERT's: lower case, no accents, word pieces of single letters; [CLS] and [SEP] around."""
     signs = "abcdefghijklmnopqrstuvwxyz0123456789.,;:!?-'()"
     pieces = [*WORD_PIECES, *signs, *(f"##{sign}" for sign in signs), "the", "in", "##ing", "##er"]
-    backend = Tokenizer(models.WordPiece({piece: i for i, piece in enumerate(pieces)}, unk_token="[UNK]"))
+    backend = Tokenizer(models.WordPiece({piece: i for i, piece in enumerate(pieces)}, unk_token=WORD_PIECES[1]))
     backend.normalizer = normalizers.BertNormalizer(lowercase=True, strip_accents=True)
     backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     backend.post_processor = processors.TemplateProcessing(

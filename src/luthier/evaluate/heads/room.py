@@ -7,7 +7,7 @@ from time import perf_counter
 import numpy as np
 
 from luthier.core.artifacts import Calibration, Report, SystemResult, Trained
-from luthier.core.errors import CheckpointError
+from luthier.core.errors import CheckpointError, DataError
 from luthier.core.events import Emit, Event
 from luthier.core.files import write_atomic
 from luthier.evaluate.conclusion import TUNED, conclusion, seeded
@@ -29,6 +29,8 @@ from luthier.score.closed import confusion
 from luthier.score.intervals import estimate
 from luthier.score.names import MetricName, metrics_for
 
+WHAT = {"label": "one label", "labels": "several labels", "score": "numbers", "spans": "entities"}
+
 
 def examine(spec: EvaluateSpec, given: Trained, out: Path, emit: Emit, *, seed: int) -> Report:
     """Put the test rows to the baselines and to the tuned model, compare them row by row, and write the report."""
@@ -37,15 +39,15 @@ def examine(spec: EvaluateSpec, given: Trained, out: Path, emit: Emit, *, seed: 
     exam = set_head_exam(spec, given.prepared, card, emit, seed=seed)
     emit(Event(room="evaluate", kind="start", message=f"{len(exam.rows)} held-out rows"))
 
-    logits = [_ask(given, weights, exam) for weights in (given.weights, *given.again)]
-    tuned = [
-        said_by_head(seeded(number, seed + number), exam, said, seconds)
-        for number, (said, seconds) in enumerate(logits)
-    ]
-    said = [*_baselines(spec, given, exam, emit, seed=seed), *tuned]
-    metrics: Sequence[MetricName] = metrics_for(exam.kind) if spec.metrics == "auto" else spec.metrics
-    sittings = [Sitting(one.system, None, scores=scores_of(one, exam, metrics)) for one in said]
-    systems = [_result(one, sitting, exam, spec, seed) for one, sitting in zip(said, sittings, strict=True)]
+    metrics = _metrics(spec, exam)
+    tuned, logits = [], []
+    for number, weights in enumerate((given.weights, *given.again)):
+        said, own, seconds = _ask(given, weights, exam)
+        logits.append(said)
+        tuned.append(said_by_head(seeded(number, seed + number), own, said, seconds))
+    systems_said = [*_baselines(spec, given, exam, emit, seed=seed), *tuned]
+    sittings = [Sitting(one.system, None, scores=scores_of(one, exam, metrics)) for one in systems_said]
+    systems = [_result(one, sitting, exam, spec, seed) for one, sitting in zip(systems_said, sittings, strict=True)]
     compared = comparisons(sittings, resamples=spec.resamples, seed=seed)
     ours = next(sitting.scores for sitting in sittings if sitting.system == TUNED)
 
@@ -56,11 +58,11 @@ def examine(spec: EvaluateSpec, given: Trained, out: Path, emit: Emit, *, seed: 
         primary_metric=metrics[0],
         test_rows=len(exam.rows),
         conclusion=conclusion(systems, compared, metrics[0]),
-        slices=slices(ours[metrics[0]], exam, resamples=spec.resamples, seed=seed),
-        calibration=_calibration(exam, logits[0][0], spec, seed),
+        slices=slices(ours[metrics[0]], exam, resamples=spec.resamples, seed=seed) if exam.kind == "label" else [],
+        calibration=_calibration(exam, logits[0], spec, seed),
         seconds=perf_counter() - started,
     )
-    shown = _samples(said, sittings, exam)
+    shown = _samples(systems_said, sittings, exam)
     write_atomic(out / "samples.jsonl", "".join(sample.model_dump_json() + "\n" for sample in shown))
     write_atomic(out / "report.json", report.model_dump_json(indent=2) + "\n")
     write_reports(report, shown, read_curves(given.folder / "metrics.jsonl"), out, facts=_facts(given, exam, seed))
@@ -76,10 +78,23 @@ def _card(weights: Path) -> HeadCard:
     return card
 
 
-def _ask(given: Trained, weights: Path, exam: HeadExam) -> tuple[list[Logits], float]:
+def _metrics(spec: EvaluateSpec, exam: HeadExam) -> Sequence[MetricName]:
+    usual = metrics_for(exam.kind)
+    if spec.metrics == "auto":
+        return usual
+    wrong = [one for one in spec.metrics if one not in usual]
+    if wrong:
+        why, hint = f"the rows have {WHAT[exam.kind]}", f"there are {', '.join(usual)}"
+        raise DataError(f"`{wrong[0]}` does not fit", where={"field": "evaluate.metrics"}, why=why, hint=hint)
+    return tuple(dict.fromkeys(spec.metrics))
+
+
+def _ask(given: Trained, weights: Path, exam: HeadExam) -> tuple[list[Logits], HeadCard, float]:
+    """Return what a training's head says, its own card, and the seconds of a row."""
+    card = _card(weights)
     model, started = load_tuned(given.prepared.base.folder, weights), perf_counter()
-    logits = head_logits(HeadStep(model, exam.card), exam.rows)
-    return logits, (perf_counter() - started) / len(exam.rows)
+    logits = head_logits(HeadStep(model, card), exam.rows)
+    return logits, card, (perf_counter() - started) / len(exam.rows)
 
 
 def _baselines(spec: EvaluateSpec, given: Trained, exam: HeadExam, emit: Emit, *, seed: int) -> list[Said]:

@@ -42,9 +42,8 @@ class Said:
         return [" ".join(tags) for tags in self.tags or []]
 
 
-def said_by_head(system: str, exam: HeadExam, logits: Sequence[Logits], seconds: float) -> Said:
+def said_by_head(system: str, card: HeadCard, logits: Sequence[Logits], seconds: float) -> Said:
     """Return what a head's outputs say, at its temperature."""
-    card = exam.card
     if card.kind == "spans":
         return Said(system, tags=[tags_said(card, one) for one in logits], seconds=seconds)
     if card.kind == "score":
