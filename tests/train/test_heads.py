@@ -20,8 +20,11 @@ from luthier.model.headed import head_modules, load_headed
 from luthier.model.headstep import HeadStep, head_logits
 from luthier.train import room
 from luthier.train.batches import Cut
+from luthier.train.head_start import output_layer, start_head
 from luthier.train.heads import fitted_temperature, head_card
 from luthier.train.methods.classify.spec import ClassifySpec
+from luthier.train.methods.extract.spec import ExtractSpec
+from luthier.train.methods.regress.spec import RegressSpec
 from luthier.train.methods.sft.spec import SftSpec
 
 CASES = [(kind, family) for kind in METHODS for family in ("bert", "llama") if (kind, family) != ("spans", "llama")]
@@ -125,17 +128,20 @@ def test_saved_is_loaded_here_and_in_the_libraries(tmp_path: Path, kind: str, ad
 
 
 def test_the_head_comes_from_the_seed_and_the_same_seed_gives_the_same_bits(tmp_path: Path) -> None:
-    _, first, _ = quick(tmp_path, "label", steps=4, out="a")
-    _, second, _ = quick(tmp_path, "label", steps=4, out="b")
-    _, third, _ = quick(tmp_path, "label", steps=4, out="c", seed=8)
+    drawn = ClassifySpec(start="drawn")
+    _, first, _ = quick(tmp_path, "label", steps=4, out="a", method=drawn)
+    _, second, _ = quick(tmp_path, "label", steps=4, out="b", method=drawn)
+    _, third, _ = quick(tmp_path, "label", steps=4, out="c", method=drawn, seed=8)
     assert same(weights_of(first.folder), weights_of(second.folder))
     assert not same(weights_of(first.folder), weights_of(third.folder))
 
 
 def test_a_tiny_encoder_learns_each_kind(tmp_path: Path) -> None:
-    for kind in ("label", "score", "spans"):
+    drawn = {"label": ClassifySpec(start="drawn"), "score": RegressSpec(start="drawn"), "spans": ExtractSpec()}
+    for kind, method in drawn.items():
         (tmp_path / kind).mkdir()
-        _, trained, _ = quick(tmp_path / kind, kind, adapter=FullSpec(), steps=150, learning_rate=5e-3)
+        usual = {"adapter": FullSpec(), "steps": 150, "learning_rate": 3e-3 if kind != "score" else 1e-3}
+        _, trained, _ = quick(tmp_path / kind, kind, method=method, **usual)
         assert trained.validation_loss < 0.7 * trained.base_validation_loss, kind
 
 
@@ -210,3 +216,54 @@ def test_what_does_not_fit_is_refused_by_name(tmp_path: Path) -> None:
     given = prepare(tmp_path / "one", "label", rows=rows)
     with pytest.raises(DataError, match="nothing to tell apart"):
         room.run(spec_of(method=ClassifySpec(), fast_step=False), given, tmp_path / "y", print, seed=7)
+
+
+def mean_step(folder: Path, kind: str, family: str, method):
+    given = prepare(folder, kind, family)
+    train = Split(given.split("train"))
+    card = head_card(method, given, train)
+    return given, train, HeadStep(load_headed(given.base.folder, card, seed=1), card)
+
+
+@pytest.mark.parametrize("family", ["bert", "llama"])
+def test_mean_pooling_is_the_mean_of_the_tokens_outputs(tmp_path: Path, family: str) -> None:
+    _, train, step = mean_step(tmp_path, "label", family, ClassifySpec(pooling="mean"))
+    rows = [train.encoded(i) for i in range(5)]
+    with torch.no_grad():
+        pooled = step.logits(rows)
+        alone = torch.stack([step.model(input_ids=torch.tensor([row.ids])).logits[0].mean(0) for row in rows])
+    assert type(step.model).__name__.endswith("ForTokenClassification") and pooled.shape == (5, 3)
+    assert torch.allclose(pooled, alone, atol=1e-5)
+
+
+def test_mean_pooling_is_chosen_where_the_base_says_so(tmp_path: Path) -> None:
+    given, train, step = mean_step(tmp_path, "label", "bert", ClassifySpec())
+    assert step.card.pooling == "model"
+    (given.base.folder / "1_Pooling").mkdir()
+    (given.base.folder / "1_Pooling" / "config.json").write_text('{"pooling_mode_mean_tokens": true}')
+    assert head_card(ClassifySpec(), given, train).pooling == "mean"
+    _, trained, _ = quick(tmp_path, "label", steps=4, learning_rate=1e-3)
+    assert HeadCard.read(trained.weights).pooling == "mean"
+    base = AutoModelForTokenClassification.from_pretrained(given.base.folder, num_labels=3)
+    theirs = PeftModel.from_pretrained(base, trained.weights).eval()
+    row = Split(given.split("test")).encoded(0)
+    with torch.no_grad():
+        alone = theirs(input_ids=torch.tensor([row.ids])).logits[0].mean(0)
+    assert torch.allclose(alone.double(), torch.from_numpy(said(given, trained.weights)[0]), atol=1e-5)
+
+
+@pytest.mark.parametrize("pooling", ["model", "mean"])
+@pytest.mark.parametrize(
+    ("kind", "family"), [("label", "bert"), ("labels", "bert"), ("score", "llama"), ("label", "gpt2")]
+)
+def test_a_linear_start_is_the_linear_fit(tmp_path: Path, kind: str, family: str, pooling: str) -> None:
+    method = (RegressSpec if kind == "score" else ClassifySpec)(pooling=pooling)
+    _, train, step = mean_step(tmp_path, kind, family, method)
+    loss = method.build()
+    judged = loss.referenced(step, train, Cut(10_000, share=False), print)
+    rows = [judged.encoded(i) for i in range(len(train))]
+    with torch.no_grad():
+        drawn = float(loss(step, rows).loss)
+        start_head(step.model, step.card, method, train, list[Event]().append, seed=3)
+        assert float(loss(step, rows).loss) < 0.99 * drawn
+    assert output_layer(step.model, step.card).out_features == step.card.outputs

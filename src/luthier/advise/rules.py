@@ -20,6 +20,7 @@ RULES: dict[str, Rule] = {
     "data.max_tokens": measuring.max_tokens,
     "train.adapter.alpha": training.alpha,
     "train.adapter.target_modules": training.target_modules,
+    "train.method.pooling": training.pooling,
     "train.epochs": training.epochs,
     "train.batch_size": training.batch_size,
     "train.learning_rate": training.learning_rate,

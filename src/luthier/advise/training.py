@@ -22,6 +22,14 @@ PREFERENCE_SHARE = 0.1
 """The loss of preferences has no floor: large steps push both answers down instead of the better one up."""
 
 
+def pooling(recipe: Recipe, facts: Facts) -> Advice:
+    """As the base's own vectors were trained."""
+    if facts.model.pools_mean:
+        because = "the base's vectors were trained as the mean over tokens"
+        return Advice(path="train.method.pooling", value="mean", because=because)
+    return Advice(path="train.method.pooling", value="model", because="usual for this kind of model")
+
+
 def epochs(recipe: Recipe, facts: Facts) -> Advice:
     """Three passes: enough for a small set, few enough not to learn it by heart; of preferences one."""
     if recipe.train.method.takes_pairs:

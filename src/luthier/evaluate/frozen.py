@@ -1,20 +1,15 @@
 """Frozen: labels from a model's vectors without tuning it, by nearest neighbours or a linear head."""
 
-import warnings
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from luthier.evaluate.nearest import Space, Vectors
+from luthier.model.linear import fitted_head
 
 NEIGHBOURS = 8
-STRENGTHS = (0.01, 0.1, 1.0, 10.0)
-"""Inverse regularisation strengths tried by cross-validation."""
-FOLDS = 5
-ROUNDS = 500
 
 
 def neighbours(train: Vectors, labels: Sequence[str], test: Vectors) -> list[str]:
@@ -43,23 +38,3 @@ def linear_probabilities(
     model = fitted_head(train, labels, seed=seed)
     found[:, [places[str(label)] for label in model.classes_]] = model.predict_proba(test)
     return found
-
-
-def fitted_head(train: Vectors, labels: Sequence[str], *, seed: int) -> Any:
-    """Return the fitted head; there are at least two labels."""
-    from sklearn.exceptions import ConvergenceWarning
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.model_selection import GridSearchCV, StratifiedKFold
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
-
-    rarest = min(Counter(labels).values())
-    model: Any = make_pipeline(StandardScaler(), LogisticRegression(max_iter=ROUNDS))
-    with warnings.catch_warnings():
-        # Regularised well before it converges: cross-validation judges what was reached.
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        if rarest >= 2:
-            folds = StratifiedKFold(min(FOLDS, rarest), shuffle=True, random_state=seed)
-            model = GridSearchCV(model, {"logisticregression__C": STRENGTHS}, cv=folds)
-        model.fit(train, np.asarray(labels))
-    return model

@@ -98,9 +98,12 @@ def _use(plan: Plan) -> Iterator[str]:
 
 
 def _use_head(plan: Plan) -> Iterator[str]:
-    kind = "Token" if "spans" in plan.train.method.heads else "Sequence"
+    mean = getattr(plan.train.method, "pooling", "model") == "mean"
+    kind = "Token" if mean or "spans" in plan.train.method.heads else "Sequence"
     if "merged" in {form_of(one).name for one in plan.export}:
         yield USE_HEAD.format(auto=f"AutoModelFor{kind}Classification")
+    if mean:
+        yield "\nThe text's outputs are the mean of its tokens' outputs, special tokens included."
     if "score" in plan.train.method.heads:
         yield "\n`head.json` has `mean` and `spread`: a number is mean + spread x output."
     else:

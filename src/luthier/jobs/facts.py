@@ -70,6 +70,7 @@ def model_facts(recipe: Recipe, base: Base) -> ModelFacts:
     from transformers import AutoConfig, AutoModel, AutoModelForCausalLM
 
     from luthier.model.adapter import is_linear
+    from luthier.model.checks import pools_mean
     from luthier.model.load import context_length
 
     config = AutoConfig.from_pretrained(base.folder, local_files_only=True)
@@ -84,6 +85,7 @@ def model_facts(recipe: Recipe, base: Base) -> ModelFacts:
         layers=_text(config).num_hidden_layers,
         hidden=_text(config).hidden_size,
         activation_bytes_per_token=_activation_bytes(recipe, base.folder),
+        pools_mean=pools_mean(base.folder),
     )
 
 

@@ -89,6 +89,11 @@ def kind_of(folder: Path) -> Literal["causal", "encoder"]:
     return "encoder" if _is_encoder(read_json(folder / "config.json")) else "causal"
 
 
+def pools_mean(folder: Path) -> bool:
+    """Tell whether a model's vectors were trained as the mean over tokens, as sentence-transformers writes it down."""
+    return read_json(folder / "1_Pooling" / "config.json").get("pooling_mode_mean_tokens") is True
+
+
 def _is_encoder(config: dict[str, Any]) -> bool:
     """Tell an encoder: its kind fills in masked words, it does not write, and its files are not a causal model's."""
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES as CAUSAL

@@ -2,7 +2,7 @@
 
 import math
 from pathlib import Path
-from typing import Self
+from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -18,6 +18,7 @@ PROBLEMS: dict[HeadKind, str] = {
 }
 """What transformers calls each kind; entities have a class of models of their own."""
 SCORE = "score"
+Pooling = Literal["model", "mean"]
 
 
 class HeadCard(BaseModel):
@@ -29,6 +30,8 @@ class HeadCard(BaseModel):
     """What it says of a text."""
     labels: tuple[str, ...]
     """The name of each of its outputs, in their order; tags for entities."""
+    pooling: Pooling = "model"
+    """How one output is made of many tokens: as the model's class does, or by their mean."""
     tokens: int = Field(ge=1)
     """The most tokens a text had in training; longer ones are cut."""
     rows: tuple[int, ...] = ()
@@ -48,6 +51,11 @@ class HeadCard(BaseModel):
     def outputs(self) -> int:
         """How many numbers the head gives."""
         return len(self.labels)
+
+    @property
+    def by_token(self) -> bool:
+        """Whether the model gives outputs for each token, and not one for the text."""
+        return self.kind == "spans" or self.pooling == "mean"
 
     @property
     def problem(self) -> str | None:

@@ -71,7 +71,8 @@ def head_modules(model: PreTrainedModel) -> list[str]:
 
 def _loaded(folder: Path, card: HeadCard, *, seed: int) -> tuple[PreTrainedModel, dict[str, list[str]]]:
     check_folder(folder, headed=True)
-    kind = AutoModelForTokenClassification if card.kind == "spans" else AutoModelForSequenceClassification
+    # The mean of linear outputs of tokens is the linear output of their mean: a class that names tokens pools, too.
+    kind = AutoModelForTokenClassification if card.by_token else AutoModelForSequenceClassification
     try:
         with quiet(), torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
@@ -98,7 +99,7 @@ def _config(folder: Path, card: HeadCard) -> PreTrainedConfig:
     config.num_labels = card.outputs
     config.id2label = dict(enumerate(card.labels))
     config.label2id = {label: number for number, label in enumerate(card.labels)}
-    config.problem_type = card.problem
+    config.problem_type = None if card.by_token else card.problem
     config.use_cache = False
     # Causal models find a text's last token by the pads after it.
     if config.pad_token_id is None:

@@ -35,7 +35,7 @@ class HeadStep:
         with autocast(device, self.precision):
             logits = self.model(input_ids=ids.to(device), attention_mask=seen.to(device)).logits.float()
         if self.card.kind != "spans":
-            return logits
+            return logits if self.card.pooling == "model" else _mean(logits, seen.to(device))
         places = [(i, token) for i, row in enumerate(rows) for token in row.words]
         row, token = torch.tensor(places, dtype=torch.long, device=device).view(-1, 2).unbind(1)
         return logits[row, token]
@@ -51,6 +51,12 @@ class HeadStep:
     @property
     def _pad_id(self) -> int:
         return int(self.model.config.pad_token_id or 0)
+
+
+def _mean(logits: torch.Tensor, seen: torch.Tensor) -> torch.Tensor:
+    """Return the mean over each row's own tokens, (R, K), of (R, T, K)."""
+    weights = seen.to(logits.dtype)[..., None]
+    return (logits * weights).sum(dim=1) / weights.sum(dim=1)
 
 
 def headed(model: object) -> HeadStep:

@@ -12,13 +12,15 @@ from luthier.core.errors import DataError
 from luthier.core.events import Emit, Event
 from luthier.examples.spans import tag_set
 from luthier.examples.store import Split
-from luthier.model.headcard import SCORE, HeadCard
+from luthier.model.checks import pools_mean
+from luthier.model.headcard import SCORE, HeadCard, Pooling
 from luthier.model.headstep import HeadStep
 from luthier.model.step import at_rest
 from luthier.train.batches import Cut
 from luthier.train.methods.classify.spec import ClassifySpec
 from luthier.train.methods.heads import truths
 from luthier.train.methods.method import Method
+from luthier.train.methods.regress.spec import RegressSpec
 from luthier.train.spec import AnyMethod, TrainSpec
 
 WHY_PLAIN = "a head reads each text whole, so that there is no part to share and no LM head to shorten"
@@ -38,8 +40,9 @@ def head_card(method: AnyMethod, given: Prepared, train: Split) -> HeadCard | No
         raise DataError(
             f"the method `{method.name}` does not take these rows", where={"field": "data.render"}, why=why, hint=hint
         )
+    pooling = _pooling(method, given)
     if kind == "score":
-        return _score_card(given, train)
+        return _score_card(given, train, pooling)
     labels = tag_set(given.labels) if kind == "spans" else given.labels
     if len(given.labels) < (2 if kind == "label" else 1):
         what = "there is nothing to tell apart" if kind == "label" else "no row names anything"
@@ -47,7 +50,8 @@ def head_card(method: AnyMethod, given: Prepared, train: Split) -> HeadCard | No
         raise DataError(what, where={"field": "data.path"}, why=why, hint="add rows with other labels")
     counts = _counts(train, kind)
     rows = tuple(counts[label] for label in labels)
-    return HeadCard(kind=kind, labels=labels, tokens=given.context_tokens, rows=rows, texts=len(train))
+    counted = {"rows": rows, "texts": len(train)}
+    return HeadCard(kind=kind, labels=labels, tokens=given.context_tokens, pooling=pooling, **counted)
 
 
 def head_step(model: torch.nn.Module, card: HeadCard, spec: TrainSpec, emit: Emit) -> HeadStep:
@@ -101,7 +105,14 @@ def _said(
     return torch.cat([logits for logits, _ in parts]), torch.cat([truth for _, truth in parts])
 
 
-def _score_card(given: Prepared, train: Split) -> HeadCard:
+def _pooling(method: AnyMethod, given: Prepared) -> Pooling:
+    asked = method.pooling if isinstance(method, ClassifySpec | RegressSpec) else "model"
+    if asked != "auto":
+        return asked
+    return "mean" if pools_mean(given.base.folder) else "model"
+
+
+def _score_card(given: Prepared, train: Split, pooling: Pooling) -> HeadCard:
     scores = np.array([example.score or 0.0 for example in train.examples()])
     mean, spread = float(scores.mean()), float(scores.std())
     if not spread:
@@ -112,9 +123,8 @@ def _score_card(given: Prepared, train: Split) -> HeadCard:
             why=f"every row has the number {mean:g}",
             hint=hint,
         )
-    return HeadCard(
-        kind="score", labels=(SCORE,), tokens=given.context_tokens, texts=len(train), mean=mean, spread=spread
-    )
+    measured = {"texts": len(train), "mean": mean, "spread": spread}
+    return HeadCard(kind="score", labels=(SCORE,), pooling=pooling, tokens=given.context_tokens, **measured)
 
 
 def _counts(train: Split, kind: HeadKind) -> Counter[str]:

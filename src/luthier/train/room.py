@@ -21,6 +21,7 @@ from luthier.model.step import FastStep, PlainStep, StepModel, why_plain
 from luthier.train import checkpoint, guards
 from luthier.train.batches import Batches, Cut, Watch
 from luthier.train.checkpoint import Progress
+from luthier.train.head_start import start_head
 from luthier.train.heads import head_card, head_step, with_temperature
 from luthier.train.loop import Loop
 from luthier.train.spec import TrainSpec, check_base, check_data
@@ -49,6 +50,8 @@ def run(spec: TrainSpec, given: Prepared, out: Path, emit: Emit, *, seed: int) -
     torch.manual_seed(seed)
     adapter = spec.adapter.build()
     base = load_headed(given.base.folder, card, seed=seed) if card else load_model(given.base.folder)
+    if card:
+        start_head(base, card, spec.method, train, emit, seed=seed)
     model = adapter.attach(_on_device(base), seed=seed)
     _quiet_base(model, spec)
     step = head_step(model, card, spec, emit) if card else choose_step(model, spec, train, emit)

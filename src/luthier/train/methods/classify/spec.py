@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 from pydantic import Field
 
 from luthier.core.artifacts import HeadKind
-from luthier.core.spec import Spec
+from luthier.core.spec import Auto, Spec
+from luthier.model.headcard import Pooling
 
 if TYPE_CHECKING:
     from luthier.train.methods.method import Method
@@ -20,6 +21,11 @@ class ClassifySpec(Spec):
     """How much the rows of each label count: all the same, as if all labels were as frequent, or as named here."""
     calibrate: bool = True
     """Fit one temperature on the validation rows, so that probabilities are what they say (Guo et al. 2017)."""
+
+    pooling: Auto | Pooling = "auto"
+    """What the head reads: as the `model`'s own class, or the `mean` of all tokens; `auto` asks the base's files."""
+    start: Literal["linear", "drawn"] = "linear"
+    """The head's first weights: a linear fit on the untuned model's vectors of the rows, or drawn from the seed."""
 
     takes_pairs: ClassVar[bool] = False
     heads: ClassVar[tuple[HeadKind, ...]] = ("label", "labels")
