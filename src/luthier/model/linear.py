@@ -14,6 +14,8 @@ Weights = tuple[NDArray[np.float64], NDArray[np.float64]]
 STRENGTHS = (0.01, 0.1, 1.0, 10.0)
 """Inverse regularisation strengths tried by cross-validation."""
 RIDGES = (0.1, 1.0, 10.0, 100.0, 1000.0)
+LEAST_SPREAD = 1e-4
+"""Of the usual spread; below it a dimension counts as constant."""
 FOLDS = 5
 ROUNDS = 500
 
@@ -47,14 +49,15 @@ def label_weights(train: Vectors, labels: Sequence[str], known: Sequence[str], *
     weights, bias = np.zeros((len(known), train.shape[1])), np.zeros(len(known))
     if len(set(labels)) < 2:
         return weights, bias
-    model = fitted_head(train, labels, seed=seed, centred=centred)
+    alive = _alive(train)
+    model = fitted_head(train[:, alive], labels, seed=seed, centred=centred)
     model = getattr(model, "best_estimator_", model)
     rows, offset = _plain(model[0], model[1].coef_, np.atleast_1d(model[1].intercept_))
     if len(rows) == 1:
         # Of two labels there is one row: it says by how much the second is likelier than the first.
         rows, offset = np.concatenate([-rows, rows]) / 2, np.concatenate([-offset, offset]) / 2
     places = [list(known).index(str(label)) for label in model[1].classes_]
-    weights[places], bias[places] = rows, offset
+    weights[np.ix_(places, np.flatnonzero(alive))], bias[places] = rows, offset
     return weights, bias
 
 
@@ -63,9 +66,18 @@ def number_weights(train: Vectors, numbers: NDArray[np.float64], *, centred: boo
     from sklearn.linear_model import RidgeCV
     from sklearn.preprocessing import StandardScaler
 
-    scaler = StandardScaler(with_mean=centred)
-    model = RidgeCV(RIDGES, fit_intercept=centred).fit(scaler.fit_transform(train), numbers)
-    return _plain(scaler, np.atleast_2d(model.coef_), np.atleast_1d(model.intercept_))
+    alive, scaler = _alive(train), StandardScaler(with_mean=centred)
+    model = RidgeCV(RIDGES, fit_intercept=centred).fit(scaler.fit_transform(train[:, alive]), numbers)
+    rows, bias = _plain(scaler, np.atleast_2d(model.coef_), np.atleast_1d(model.intercept_))
+    weights = np.zeros((1, train.shape[1]))
+    weights[:, alive] = rows
+    return weights, bias
+
+
+def _alive(vectors: Vectors) -> NDArray[np.bool_]:
+    """Return which dimensions vary: some are all but constant, and their noise must not be scaled up."""
+    spread = vectors.std(axis=0)
+    return np.asarray(spread > LEAST_SPREAD * np.median(spread))
 
 
 def _plain(scaler: Any, weights: NDArray[np.float64], bias: NDArray[np.float64]) -> Weights:
