@@ -9,7 +9,7 @@ from tests.cli.tiny_run import luthier
 
 SNAPSHOTS = Path(__file__).with_name("snapshots")
 
-HELP = ["", "init", "advise", "estimate", "run", "evaluate", "chat", "judge", "data check", "data preview"]
+HELP = ["", "init", "advise", "estimate", "run", "evaluate", "chat", "predict", "judge", "data check", "data preview"]
 HELP += ["runs", "runs compare", "diagnose", "doctor", "show"]
 SHOWN = ["show adapters", "show methods", "show formats", "show metrics", "show recipe", "--version"]
 ERRORS = {
