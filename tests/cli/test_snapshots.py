@@ -9,21 +9,8 @@ from tests.cli.tiny_run import luthier
 
 SNAPSHOTS = Path(__file__).with_name("snapshots")
 
-HELP = [
-    "",
-    "init",
-    "advise",
-    "estimate",
-    "run",
-    "search",
-    "finetune",
-    "evaluate",
-    "chat",
-    "judge",
-    "data check",
-    "data preview",
-]
-HELP += ["runs", "runs compare", "diagnose", "doctor", "show", "compose"]
+HELP = ["", "init", "advise", "estimate", "run", "search", "finetune", "evaluate", "chat", "predict", "judge"]
+HELP += ["data check", "data preview", "runs", "runs compare", "diagnose", "doctor", "show", "compose"]
 SHOWN = ["show adapters", "show methods", "show formats", "show metrics", "show recipe", "--version"]
 ERRORS = {
     "unknown-command": ["rnu"],

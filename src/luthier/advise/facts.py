@@ -38,6 +38,8 @@ class ModelFacts:
     hidden: int
     activation_bytes_per_token: float
     """What autograd keeps for one token of a training step, without recomputation."""
+    pools_mean: bool = False
+    """Whether its vectors were trained as the mean over tokens."""
 
 
 @dataclass(frozen=True)

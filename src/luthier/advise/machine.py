@@ -54,12 +54,16 @@ def precision(recipe: Recipe, facts: Facts) -> Advice:
 
 def fast_step(recipe: Recipe, facts: Facts) -> Advice:
     """Always: it gives the same loss, and the plain step takes over where a model forbids it."""
+    if recipe.train.method.heads:
+        return Advice(path="train.fast_step", value=False, because="a head reads each text whole")
     because = "same loss and gradients; where the model forbids it the plain step runs"
     return Advice(path="train.fast_step", value=True, because=because)
 
 
 def compiled(recipe: Recipe, facts: Facts) -> Advice:
     """Where the run is long enough to repay the compiling."""
+    if recipe.train.method.heads:
+        return Advice(path="train.compile", value=False, because="only the fast step has kernels to compile")
     seconds = _predicted_seconds(recipe, facts)
     if not facts.machine.has_compiler:
         return Advice(path="train.compile", value=False, because="no C++ compiler is found")

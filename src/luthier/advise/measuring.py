@@ -3,6 +3,7 @@
 import math
 
 from luthier.advise.facts import Facts
+from luthier.evaluate.spec import baselines_for
 from luthier.recipe import Advice, Recipe
 from luthier.score.names import metrics_for
 
@@ -12,13 +13,35 @@ MARGIN = 1.25
 UNSEEN_MARGIN = 2.0
 """Where only the first rows were looked at, a longer answer may still come."""
 LEAST_NEW_TOKENS = 16
+NO_PROMPT = "of no use: a head writes nothing and is shown no examples"
 KINDS = {
     "closed": "the answers are a closed set of labels",
     "json": "the answers are JSON objects",
     "free": "the answers are free text",
     "pair": "the rows are pairs of a better and a worse answer",
     "text": "there is only text, no prompt",
+    "label": "each text has one label",
+    "labels": "each text has any of the labels",
+    "score": "each text has a number",
+    "spans": "the texts' entities are named",
 }
+
+
+def render(recipe: Recipe, facts: Facts) -> Advice:
+    """As a conversation where an answer is written, as raw text where a head judges it."""
+    if recipe.train.method.heads:
+        because = f"the head of `{recipe.train.method.name}` reads the text alone, without instruction or turns"
+        return Advice(path="data.render", value="text", because=because)
+    return Advice(path="data.render", value="chat", because="the model writes its answers")
+
+
+def baselines(recipe: Recipe, facts: Facts) -> Advice:
+    """What costs no tuning: prompts for a model that writes; for a head, what can be done without it."""
+    if not recipe.train.method.heads:
+        because = "what prompts alone reach"
+        return Advice(path="evaluate.baselines", value=baselines_for(facts.data.answer_kind), because=because)
+    because = "what is reached without tuning: the usual answer, and the untuned model's vectors"
+    return Advice(path="evaluate.baselines", value=baselines_for(facts.data.answer_kind), because=because)
 
 
 def data_format(recipe: Recipe, facts: Facts) -> Advice:
@@ -44,6 +67,8 @@ def metrics(recipe: Recipe, facts: Facts) -> Advice:
 
 def shots(recipe: Recipe, facts: Facts) -> Advice:
     """Two per label and at least four, as far as half of the context allows."""
+    if recipe.train.method.heads:
+        return Advice(path="evaluate.shots", value=1, because=NO_PROMPT)
     labels = facts.data.labels
     wanted = max(FEWEST_SHOTS, SHOTS_PER_LABEL * labels)
     room = int(facts.model.context_tokens / 2 / max(1.0, facts.data.mean_tokens))
@@ -56,6 +81,8 @@ def shots(recipe: Recipe, facts: Facts) -> Advice:
 
 def max_new_tokens(recipe: Recipe, facts: Facts) -> Advice:
     """The longest answer and a margin."""
+    if recipe.train.method.heads:
+        return Advice(path="evaluate.max_new_tokens", value=1, because=NO_PROMPT)
     longest = facts.data.longest_answer_tokens
     wanted = math.ceil(longest * (MARGIN if facts.data.complete else UNSEEN_MARGIN))
     value = min(max(LEAST_NEW_TOKENS, wanted), facts.model.context_tokens)

@@ -15,10 +15,12 @@ class Rule(Protocol):
 
 
 RULES: dict[str, Rule] = {
+    "data.render": measuring.render,
     "data.format": measuring.data_format,
     "data.max_tokens": measuring.max_tokens,
     "train.adapter.alpha": training.alpha,
     "train.adapter.target_modules": training.target_modules,
+    "train.method.pooling": training.pooling,
     "train.epochs": training.epochs,
     "train.batch_size": training.batch_size,
     "train.learning_rate": training.learning_rate,
@@ -30,6 +32,7 @@ RULES: dict[str, Rule] = {
     "train.checkpoint_every": training.checkpoint_every,
     "train.validate_every": training.validate_every,
     "train.threads": machine.threads,
+    "evaluate.baselines": measuring.baselines,
     "evaluate.metrics": measuring.metrics,
     "evaluate.shots": measuring.shots,
     "evaluate.max_new_tokens": measuring.max_new_tokens,

@@ -7,6 +7,9 @@ from luthier.recipe import Advice, Recipe
 
 EPOCHS = 3.0
 PREFERENCE_EPOCHS = 1.0
+HEAD_UPDATES = 150
+"""A new head starts from nothing: so many updates at least, of the smallest usual batch."""
+MOST_HEAD_EPOCHS = 20.0
 FEWEST_UPDATES = 50
 BATCH_SIZES = (32, 16, 8)
 USUAL_BATCH = 16
@@ -18,12 +21,29 @@ PREFERENCE_SHARE = 0.1
 """The loss of preferences has no floor: large steps push both answers down instead of the better one up."""
 
 
+def pooling(recipe: Recipe, facts: Facts) -> Advice:
+    """As the base's own vectors were trained."""
+    if facts.model.pools_mean:
+        because = "the base's vectors were trained as the mean over tokens"
+        return Advice(path="train.method.pooling", value="mean", because=because)
+    return Advice(path="train.method.pooling", value="model", because="usual for this kind of model")
+
+
 def epochs(recipe: Recipe, facts: Facts) -> Advice:
     """Three passes: enough for a small set, few enough not to learn it by heart; of preferences one."""
     if recipe.train.method.takes_pairs:
         because = "usual for preferences, which are learnt by heart sooner than answers"
         return Advice(path="train.epochs", value=PREFERENCE_EPOCHS, because=because)
+    if recipe.train.method.heads:
+        return Advice(
+            path="train.epochs", value=_head_epochs(facts.data.rows), because="a new head starts from nothing"
+        )
     return Advice(path="train.epochs", value=EPOCHS, because="usual: enough to learn, few enough not to learn by heart")
+
+
+def _head_epochs(rows: int) -> float:
+    wanted = math.ceil(HEAD_UPDATES * BATCH_SIZES[-1] / max(1, rows))
+    return min(MOST_HEAD_EPOCHS, max(EPOCHS, float(wanted)))
 
 
 def batch_size(recipe: Recipe, facts: Facts) -> Advice:

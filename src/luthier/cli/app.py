@@ -19,6 +19,7 @@ from luthier.cli import (
     judge,
     keys,
     olive,
+    predict,
     run,
     runs,
     search,
@@ -54,6 +55,7 @@ app.command("generate-adapter")(olive.generate_adapter)
 app.command("bench")(bench.bench)
 app.command("compose")(compose.compose)
 app.command("chat")(chat.chat)
+app.command("predict")(predict.predict)
 app.command("judge")(judge.judge)
 app.add_typer(runs.app, name="runs")
 app.command("diagnose")(diagnose.diagnose)

@@ -161,7 +161,8 @@ def put_result(result: "RunResult", folder: Path) -> None:
     for exported in result.exports.exported if result.exports else ():
         results = ", ".join(dict.fromkeys(one.result for one in exported.certificates.values()))
         put(f"{exported.format} model: {exported.folder} ({exported.bytes / 1e6:,.0f} MB, certificate: {results})")
-    put(f"chat with it: luthier chat {folder}")
+    has_head = bool(result.plan.train.method.heads)
+    put(f"ask it: luthier predict {folder} --text …" if has_head else f"chat with it: luthier chat {folder}")
 
 
 def put_report(report: "Report") -> None:

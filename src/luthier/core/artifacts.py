@@ -1,7 +1,7 @@
 """Artifacts: what each room hands on. `artifact.json`, written last and atomically, means "done"."""
 
 from pathlib import Path
-from typing import Literal, Self
+from typing import Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -10,10 +10,12 @@ from luthier.core.errors import CheckpointError
 from luthier.core.files import write_atomic
 
 FILE = "artifact.json"
-AnswerKind = Literal["closed", "json", "free", "pair", "text"]
-"""A closed set of answers, JSON objects, free answers to a prompt, pairs of a better and a worse answer, or text
-without a prompt."""
-
+HeadKind = Literal["label", "labels", "score", "spans"]
+"""What a head says of a text: one label of a set, any of them, a number, or the places of its entities."""
+AnswerKind = Literal["closed", "json", "free", "pair", "text", HeadKind]
+"""A closed set of answers, JSON objects, free answers to a prompt, pairs of a better and a worse answer, text
+without a prompt, or what a head says."""
+HEAD_KINDS: tuple[AnswerKind, ...] = get_args(HeadKind)
 
 Family = Literal["trivial", "prompt", "few-shot", "retrieve", "head", "tune", "tune + retrieve"]
 """Kinds of alternatives that advice compares, from the cheapest to keep to the dearest."""
@@ -60,6 +62,8 @@ class Base(Artifact):
     """Hash over the weight files."""
     licence: str | None = None
     """The licence its model card names, where there is one."""
+    kind: Literal["causal", "encoder"] = "causal"
+    """Whether it writes text, token after token, or only reads it."""
 
     @property
     def title(self) -> str:
@@ -100,6 +104,8 @@ class Trained(Artifact):
 
     folder: Path
     prepared: Prepared
+    method: str = "sft"
+    """Name of the method spec."""
     adapter: str
     """Name of the adapter spec: `lora`, `full`, …"""
     steps: int
@@ -199,6 +205,19 @@ class HarnessResult(BaseModel):
     """The paired test on the task's rows; None where its rows cannot be paired."""
 
 
+class Calibration(BaseModel):
+    """How far a head's probabilities are from how often it is right, before and after they were made milder."""
+
+    temperature: float
+    """What the logits are divided by; above 1 the head was too sure of itself."""
+    rows: int
+    """Validation rows that it was fitted on."""
+    ece_before: Estimate
+    """Expected calibration error on the test rows, of the head as trained."""
+    ece_after: Estimate
+    """The same with the temperature."""
+
+
 class Report(Artifact):
     """The evaluation: systems, paired comparisons, and where the readable reports lie."""
 
@@ -213,6 +232,8 @@ class Report(Artifact):
     """The tuned system's primary metric on parts of the test rows."""
     harness: list[HarnessResult] = Field(default_factory=list)
     """What the tasks of lm-eval that were asked for measured."""
+    calibration: Calibration | None = None
+    """How sure a head is of its labels; None where nothing has a probability."""
 
 
 class Exported(Artifact):

@@ -15,11 +15,15 @@ class Answers:
         self._rows = self._prompted = self._objects = self._labelled = self._pairs = 0
         self._short = True
         self._numbers: dict[str, int] = {}
+        self._judged: AnswerKind | None = None
+        self._named: set[str] = set()
 
     def add(self, example: Example) -> int:
         """Count the row's answer and return its number, or -1 where the set is not closed."""
         answer = example.answer
         self._rows += 1
+        if example.is_judged:
+            return self._add_judged(example, answer)
         self._prompted += example.context is not None
         self._objects += parse_object(answer) is not None
         self._labelled += example.label is not None
@@ -29,9 +33,25 @@ class Answers:
             return -1
         return self._numbers.setdefault(answer, len(self._numbers))
 
+    def _add_judged(self, example: Example, answer: str) -> int:
+        if example.label is not None:
+            self._judged = "label"
+            return self._numbers.setdefault(answer, len(self._numbers))
+        if example.labels is not None:
+            self._judged = "labels"
+            self._named.update(example.labels)
+        elif example.spans is not None:
+            self._judged = "spans"
+            self._named.update(span.label for span in example.spans)
+        else:
+            self._judged = "score"
+        return -1
+
     @property
     def kind(self) -> AnswerKind:
-        """Closed, JSON, free, pairs, or text without a prompt."""
+        """Closed, JSON, free, pairs, or text without a prompt; or what a head says."""
+        if self._judged:
+            return self._judged
         if not self._prompted:
             return "text"
         if self._pairs:
@@ -45,5 +65,10 @@ class Answers:
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """The closed set by number; empty where answers are open."""
-        return tuple(self._numbers) if self.kind == "closed" else ()
+        """The closed set by number; empty where answers are open, or a row has several labels."""
+        return tuple(self._numbers) if self.kind in ("closed", "label") else ()
+
+    @property
+    def named(self) -> tuple[str, ...]:
+        """All labels, or kinds of entities, sorted; empty where answers are open."""
+        return tuple(sorted(self.labels or self._named))

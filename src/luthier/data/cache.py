@@ -11,15 +11,15 @@ from luthier.core.errors import ResourceError
 from luthier.core.files import disk_errors, sha256_of, sha256_of_json, whole_folder, write_atomic
 from luthier.core.settings import cache_dir
 from luthier.data.opened import PARTS
+from luthier.data.preparing import tokens_of
 from luthier.data.sources.find import find_sources
 from luthier.data.spec import DataSpec
-from luthier.model.load import context_length, load_tokenizer
-from luthier.model.template import Template
+from luthier.model.load import context_length
 
 SUMS = "sums.json"
 ENTRIES = 16
 """How many data sets are kept; the one not used for longest goes first."""
-CODE = ("data", "examples", "model/template.py", "model/messages.py")
+CODE = ("data", "examples", "model/template.py", "model/messages.py", "model/reader.py")
 KEPT = ("card.json", *(f"examples/{part}.arrow" for part in PARTS))
 
 
@@ -29,7 +29,7 @@ def cache_key(spec: DataSpec, base: Base, *, seed: int) -> str | None:
     hashes = [source.sha256() for named in paths for source in find_sources(named)]
     if None in hashes:
         return None
-    template = Template(load_tokenizer(base.folder)).sha256
+    template = tokens_of(spec, base).sha256
     return sha256_of_json([hashes, spec.model_dump(mode="json"), template, context_length(base.folder), seed, _code()])
 
 

@@ -67,6 +67,6 @@ def make_card(prepared: Preparing, *, seed: int) -> DataCard:
         longest_answer=int(survey.ledger.column("answer_tokens")[used].max(initial=0)),
         limit=prepared.limit,
         answer_kind=survey.answers.kind,
-        labels=tuple(sorted(survey.answers.labels)),
+        labels=survey.answers.named,
         check=prepared.check(),
     )

@@ -49,7 +49,7 @@ def look(spec: DataSpec, *, limit: int = COUNTED_ROWS, encode: Encode | None = N
                 rows[part] += 1
                 answers.add(row)
                 tokens.add(row)
-    labels = opened.format.labels if isinstance(opened.format, Labelled) else answers.labels
+    labels = opened.format.labels if isinstance(opened.format, Labelled) else answers.named
     return Look(
         format=opened.format.name,
         rows=rows,

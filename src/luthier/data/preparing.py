@@ -18,6 +18,7 @@ from luthier.data.split import TEST, TRAIN, Rows, assign
 from luthier.data.survey import MAX_UNREADABLE, Surveyor, learn_shingles
 from luthier.examples.store import Split
 from luthier.model.load import context_length, load_tokenizer, quiet
+from luthier.model.reader import Reader
 from luthier.model.template import Template
 
 LEFT_OUT = -1
@@ -55,6 +56,12 @@ def row_limit(spec: DataSpec, base: Base) -> int:
     return spec.max_tokens
 
 
+def tokens_of(spec: DataSpec, base: Base) -> Template | Reader:
+    """Return what makes tokens of rows: the chat template, or the tokenizer alone where a head reads raw text."""
+    tokenizer = load_tokenizer(base.folder)
+    return Reader(tokenizer) if spec.render == "text" else Template(tokenizer)
+
+
 def prepare(spec: DataSpec, base: Base, *, folder: Path, emit: Emit, seed: int) -> Preparing:
     """Read, tokenise, compare and split all rows; the rows wait in `folder`."""
     opened = with_labels(open_data(spec))
@@ -64,7 +71,7 @@ def prepare(spec: DataSpec, base: Base, *, folder: Path, emit: Emit, seed: int) 
         columns = ", ".join(f"`{column}`" for column in opened.unused)
         emit(Event(room="data", kind="note", message=f"columns not used: {columns}"))
     limit = row_limit(spec, base)
-    template = Template(load_tokenizer(base.folder))
+    template = tokens_of(spec, base)
     shingler = learn_shingles(opened)
     with quiet():
         survey = Surveyor(opened, template, shingler=shingler, limit=limit, folder=folder, emit=emit).run()

@@ -1,17 +1,17 @@
 """Preview: rows as the model will see them, with the trained tokens marked."""
 
 import itertools
-from pathlib import Path
 
 from luthier.core.artifacts import Base
 from luthier.data.check import Found
 from luthier.data.opened import encode_row, open_data, with_labels
-from luthier.data.preparing import row_limit
+from luthier.data.preparing import row_limit, tokens_of
 from luthier.data.rows import RowIssue
 from luthier.data.spec import DataSpec
 from luthier.examples.example import Example
 from luthier.examples.store import Encoded
-from luthier.model.load import load_tokenizer, quiet
+from luthier.model.load import quiet
+from luthier.model.reader import Reader
 from luthier.model.template import Template
 
 
@@ -45,14 +45,14 @@ class PreviewRow(Found):
 
 def preview(spec: DataSpec, given: Base, *, rows: int = 3) -> list[PreviewRow | RowIssue]:
     """Return the first rows; one that cannot be read comes as its issue."""
-    template = Template(load_tokenizer(Path(given.folder)))
+    template = tokens_of(spec, given)
     limit = row_limit(spec, given)
     opened = with_labels(open_data(spec))
     with quiet():
         return [_row(read, template, limit) for read in itertools.islice(opened.examples("train"), rows)]
 
 
-def _row(read: Example | RowIssue, template: Template, limit: int) -> PreviewRow | RowIssue:
+def _row(read: Example | RowIssue, template: Template | Reader, limit: int) -> PreviewRow | RowIssue:
     if isinstance(read, RowIssue):
         return read
     encoded = encode_row(read, template.encode)
@@ -69,7 +69,7 @@ def _row(read: Example | RowIssue, template: Template, limit: int) -> PreviewRow
     )
 
 
-def _pieces(encoded: Encoded, template: Template, *, start: int = 0) -> tuple[Piece, ...]:
+def _pieces(encoded: Encoded, template: Template | Reader, *, start: int = 0) -> tuple[Piece, ...]:
     # Whole runs are decoded at once: one character may be several tokens.
     tokens = zip(encoded.ids[start:], encoded.targets[start:], strict=True)
     runs = itertools.groupby(tokens, key=lambda pair: pair[1])

@@ -15,9 +15,12 @@ from luthier.data.sources.find import Source
 from luthier.data.suspects import suspects_in
 from luthier.examples.example import Example
 from luthier.examples.store import Encoded, SplitWriter
+from luthier.model.reader import Reader, cut_encoded
 from luthier.model.template import Template
 
 PROGRESS_S = 0.5
+LATER = ("rejected", "labels", "score", "spans")
+"""Fields of examples that older versions did not have."""
 MAX_UNREADABLE = 10_000
 """Unreadable rows after which a run that must stop anyway stops reading."""
 
@@ -26,7 +29,7 @@ class Surveyor:
     """Reads every row of every part once."""
 
     def __init__(
-        self, opened: Opened, template: Template, *, shingler: Shingler, limit: int, folder: Path, emit: Emit
+        self, opened: Opened, template: Template | Reader, *, shingler: Shingler, limit: int, folder: Path, emit: Emit
     ) -> None:
         self._opened, self._template, self._shingler = opened, template, shingler
         self._limit, self._emit = limit, emit
@@ -65,8 +68,9 @@ class Surveyor:
 
     def _take(self, example: Example, part: int, content: "hashlib._Hash") -> RowIssue | None:
         """Put a row aside, or note why it is left out; return an issue if the template cannot read it."""
-        # Rows without a rejected answer have the keys, and so the splits, that they always had.
-        key = _digest(example.model_dump_json(exclude={"file", "row"} | ({"rejected"} - example.model_fields_set)))
+        # Rows without what came later have the keys, and so the splits, that they always had.
+        later = {name for name in LATER if getattr(example, name) is None}
+        key = _digest(example.model_dump_json(exclude={"file", "row"} | later))
         content.update(key)
         self._note_suspects(example)
         first = self._seen.setdefault(key, (example.file, example.row))
@@ -92,7 +96,7 @@ class Surveyor:
             self._drop(example, "too_long", f"{tokens:,} tokens, more than {self._limit:,}")
             return
         if cut:
-            encoded = _cut(encoded, self._limit)
+            encoded = cut_encoded(encoded, self._limit) if example.is_judged else _cut(encoded, self._limit)
             if _says_nothing(encoded):
                 self._drop(
                     example, "too_long", f"of {tokens:,} tokens, none of the first {self._limit:,} would be trained"
@@ -110,7 +114,7 @@ class Surveyor:
         ledger.row.append(example.row)
         ledger.key.append(_number(key))
         ledger.prompt.append(
-            _number(_digest(context.model_dump_json(exclude={"file", "row", "label", "rejected"}))) if context else 0
+            _number(_digest(context.model_dump_json(exclude={"file", "row", "label", *LATER}))) if context else 0
         )
         # Several pairs of one prompt do not contradict each other.
         ledger.answer.append(0 if example.rejected else _number(_digest(example.answer)))

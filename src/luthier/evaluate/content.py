@@ -11,6 +11,7 @@ from luthier.evaluate.duels import Duels, duels
 from luthier.evaluate.sample import Sample
 from luthier.evaluate.slices import shown_slices, weakest_text
 from luthier.score.names import title_of
+from luthier.score.verdict import estimate_text
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,8 @@ class Content:
     """Parts of the test rows; of each kind the weakest ones."""
     weakest: str
     """Names the weakest slice, where one is surely below the whole."""
+    calibration: str
+    """How sure a head is and should be; empty where nothing has a probability."""
     facts: Mapping[str, str]
     """What was run: model, data, seed, versions."""
 
@@ -50,8 +53,20 @@ def gather(report: Report, samples: Sequence[Sample], curves: Curves, facts: Map
         duels=duels(samples, best.name, report.primary_metric) if best and samples else None,
         slices=shown_slices(report.slices),
         weakest=_weakest(report),
+        calibration=_calibration(report),
         facts=facts,
     )
+
+
+def _calibration(report: Report) -> str:
+    found = report.calibration
+    if found is None:
+        return ""
+    error = f"calibration error {estimate_text('ece', found.ece_before)} as trained"
+    if not found.rows:
+        return f"The probabilities are those of the head as trained: no temperature was fitted; {error}."
+    after = f"{estimate_text('ece', found.ece_after)} at a temperature of {found.temperature:.3g}"
+    return f"{error[0].upper()}{error[1:]}, {after}, which was fitted on {found.rows:,} validation rows."
 
 
 def _weakest(report: Report) -> str:

@@ -80,7 +80,7 @@ class Exam:
 
 def set_exam(spec: EvaluateSpec, given: Prepared, emit: Emit, *, seed: int) -> Exam:
     """Draw the test rows and look at what can be asked."""
-    split = _held_out(given, emit)
+    split = held_out(given, emit)
     drawn = sorted(np.random.default_rng(seed).permutation(len(split))[: spec.max_rows].tolist())
     rows = [(encoded, split.example(row)) for row in drawn if any((encoded := split.encoded(row)).targets[1:])]
     if not rows:
@@ -109,7 +109,8 @@ def _labels(given: Prepared) -> tuple[str, ...]:
     return tuple(sorted({label.strip() for label in given.labels})) if given.answer_kind == "closed" else ()
 
 
-def _held_out(given: Prepared, emit: Emit) -> Split:
+def held_out(given: Prepared, emit: Emit) -> Split:
+    """Return the test split; where it is empty the validation split, with a warning."""
     test = Split(given.split("test"))
     if len(test):
         return test

@@ -1,6 +1,5 @@
 """Frozen: labels from a model's vectors without tuning it, by nearest neighbours or a linear head."""
 
-import warnings
 from collections import Counter
 from collections.abc import Sequence
 
@@ -8,12 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from luthier.evaluate.nearest import Space, Vectors
+from luthier.model.linear import fitted_head
 
 NEIGHBOURS = 8
-STRENGTHS = (0.01, 0.1, 1.0, 10.0)
-"""Inverse regularisation strengths tried by cross-validation."""
-FOLDS = 5
-ROUNDS = 500
 
 
 def neighbours(train: Vectors, labels: Sequence[str], test: Vectors) -> list[str]:
@@ -24,22 +20,21 @@ def neighbours(train: Vectors, labels: Sequence[str], test: Vectors) -> list[str
 
 def linear_head(train: Vectors, labels: Sequence[str], test: Vectors, *, seed: int) -> list[str]:
     """Return what logistic regression on standardised vectors says, its strength chosen by cross-validation."""
-    from sklearn.exceptions import ConvergenceWarning
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.model_selection import GridSearchCV, StratifiedKFold
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
-
-    rarest = min(Counter(labels).values())
     if len(set(labels)) < 2:
         return [labels[0]] * len(test)
-    model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=ROUNDS))
-    with warnings.catch_warnings():
-        # Regularised well before it converges: cross-validation judges what was reached.
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        if rarest >= 2:
-            folds = StratifiedKFold(min(FOLDS, rarest), shuffle=True, random_state=seed)
-            model = GridSearchCV(model, {"logisticregression__C": STRENGTHS}, cv=folds)
-        model.fit(train, np.asarray(labels))
-        said: NDArray[np.str_] = model.predict(test)
+    said: NDArray[np.str_] = fitted_head(train, labels, seed=seed).predict(test)
     return [str(label) for label in said]
+
+
+def linear_probabilities(
+    train: Vectors, labels: Sequence[str], test: Vectors, *, known: Sequence[str], seed: int
+) -> NDArray[np.float64]:
+    """Return the probability that such a head gives each known label, (rows, labels)."""
+    found = np.zeros((len(test), len(known)))
+    places = {label: place for place, label in enumerate(known)}
+    if len(set(labels)) < 2:
+        found[:, places[labels[0]]] = 1.0
+        return found
+    model = fitted_head(train, labels, seed=seed)
+    found[:, [places[str(label)] for label in model.classes_]] = model.predict_proba(test)
+    return found

@@ -28,6 +28,7 @@ def markdown(content: Content) -> str:
         ["## Parts of the test rows", *_slices(content)],
         ["## Tasks of lm-eval", *_harness(report)],
         ["## Training", *_training(content.curves)],
+        ["## Calibration", *([_inline(content.calibration)] if content.calibration else [])],
         ["## Confusion", *map(_confusion, content.confusions)],
         ["## Examples", *(_duels(content.duels) if content.duels else [])],
         ["## The run", *_facts(content)],

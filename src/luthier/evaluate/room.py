@@ -8,7 +8,7 @@ from time import perf_counter
 import torch
 from transformers import PreTrainedModel
 
-from luthier.core.artifacts import HarnessResult, Report, Slice, Trained
+from luthier.core.artifacts import HEAD_KINDS, HarnessResult, Report, Slice, Trained
 from luthier.core.events import Emit, Event
 from luthier.core.files import write_atomic
 from luthier.evaluate.answer import Progress, chosen_answers, written_answers
@@ -19,11 +19,12 @@ from luthier.evaluate.curves import read_curves
 from luthier.evaluate.exam import Exam, chosen_metrics, set_exam
 from luthier.evaluate.harness import Tasks, load_tasks
 from luthier.evaluate.harness_run import TaskScore, compared, run_tasks
+from luthier.evaluate.heads.room import examine
 from luthier.evaluate.instruction import an_object_like, names_all, one_of
 from luthier.evaluate.render import write_reports
 from luthier.evaluate.results import Sitting, comparisons, samples, scored, system_result
 from luthier.evaluate.slices import slices
-from luthier.evaluate.spec import BaselineName, EvaluateSpec
+from luthier.evaluate.spec import PROMPTED, BaselineName, EvaluateSpec
 from luthier.evaluate.user import try_user_metrics
 from luthier.examples.store import Split
 from luthier.model.adapter import load_tuned, ready
@@ -41,6 +42,8 @@ LOOKED_AT = 256
 
 def run(spec: EvaluateSpec, given: Trained, out: Path, emit: Emit, *, seed: int) -> Report:
     """Put the test rows to the baselines and to the tuned model, compare them row by row, and write the report."""
+    if given.prepared.answer_kind in HEAD_KINDS:
+        return examine(spec, given, out, emit, seed=seed)
     started = perf_counter()
     exam = set_exam(spec, given.prepared, emit, seed=seed)
     emit(Event(room="evaluate", kind="start", message=f"{len(exam.rows)} held-out rows"))
@@ -95,18 +98,19 @@ class _Desk:
         self.spec, self.given, self.exam, self.emit, self.seed = spec, given, exam, emit, seed
         self.tasks, self._task_scores = tasks, list[list[TaskScore]]()
         per_system = (1 + bool(exam.labels)) * len(exam.asked)
+        self._names = PROMPTED if spec.baselines == "auto" else tuple(dict.fromkeys(spec.baselines))
         tuned = 1 + len(given.again)
-        priced = (tuned + (PRICED in spec.baselines)) * sum(len(row.answers) for row in exam.rows)
-        self._total = per_system * (len(spec.baselines) + tuned) + priced
+        priced = (tuned + (PRICED in self._names)) * sum(len(row.answers) for row in exam.rows)
+        self._total = per_system * (len(self._names) + tuned) + priced
         self._done = 0
 
     def baselines(self) -> list[Sitting]:
         """Let the untuned model sit the exam in each way the recipe asks for."""
-        if not self.spec.baselines and self.tasks is None:
+        if not self._names and self.tasks is None:
             return []
         model = quicken(load_model(self.given.prepared.base.folder))
         sittings: list[Sitting] = []
-        for name in dict.fromkeys(self.spec.baselines):
+        for name in self._names:
             sittings += self._sit(model, name, self._prompts(name), priced=name == PRICED)
         self._run_tasks(model, "the untuned model")
         return sittings

@@ -4,10 +4,15 @@ from typing import Annotated, Literal, Self, get_args
 
 from pydantic import Field, model_validator
 
+from luthier.core.artifacts import HEAD_KINDS, AnswerKind
 from luthier.core.spec import Auto, Spec
 from luthier.score.names import MetricName
 
-BaselineName = Literal["zero-shot", "few-shot"]
+BaselineName = Literal["zero-shot", "few-shot", "majority", "linear-head", "nearest"]
+PROMPTED: tuple[BaselineName, ...] = ("zero-shot", "few-shot")
+"""Baselines of models that write."""
+FROZEN: tuple[BaselineName, ...] = ("majority", "linear-head", "nearest")
+"""Baselines of heads: the usual answer, and the untuned model's vectors with a linear head or the nearest texts."""
 
 
 class UserMetric(Spec):
@@ -32,8 +37,8 @@ class UserMetric(Spec):
 class EvaluateSpec(Spec):
     """Which systems answer the test split and how they are scored."""
 
-    baselines: tuple[BaselineName, ...] = ("zero-shot", "few-shot")
-    """What the tuned model is measured against, on the base model."""
+    baselines: Auto | tuple[BaselineName, ...] = "auto"
+    """What the tuned model is measured against, on the base model; `auto` chooses by the method."""
     metrics: Auto | tuple[MetricName, ...] = "auto"
     """`auto` chooses by the kind of answer; perplexity is always measured."""
     user_metrics: tuple[UserMetric, ...] = ()
@@ -56,3 +61,10 @@ class EvaluateSpec(Spec):
         if taken:
             raise ValueError(f"there is another metric called `{taken}`")
         return self
+
+
+def baselines_for(kind: AnswerKind) -> tuple[BaselineName, ...]:
+    """Return the baselines that suit a kind of answer."""
+    if kind == "spans":
+        return FROZEN[:2]
+    return FROZEN if kind in HEAD_KINDS else PROMPTED

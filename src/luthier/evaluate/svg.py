@@ -54,7 +54,8 @@ def line_chart(title: str, lines: Sequence[Line], *, along: str = "step") -> str
 def interval_chart(title: str, bars: Sequence[Bar]) -> str:
     """Draw one row per system: a dot at the value and a bar over its interval; returns one `<svg>` element."""
     height = TOP + BAR_ROW * len(bars) + BOTTOM
-    axis = _Axis(0.0, _round_above(max(bar.high for bar in bars)), BAR_LEFT, WIDTH - RIGHT)
+    lowest, highest = min(0.0, *(bar.low for bar in bars)), max(0.0, *(bar.high for bar in bars))
+    axis = _Axis(-_round_above(-lowest) if lowest < 0 else 0.0, _round_above(highest), BAR_LEFT, WIDTH - RIGHT)
     parts = [_vertical(axis, tick, height) for tick in axis.ticks()]
     for number, bar in enumerate(bars):
         y = TOP + BAR_ROW * (number + 0.5)

@@ -1,5 +1,6 @@
 """Example: one row of data in the one shape that training, evaluation and chat share."""
 
+import json
 from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -30,6 +31,24 @@ class Segment(BaseModel):
     target: bool
 
 
+class Span(BaseModel):
+    """A named piece of a text."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    start: int = Field(ge=0)
+    """Its first character, counted from 0."""
+    end: int
+    """The character after its last one."""
+    label: str
+
+    @model_validator(mode="after")
+    def _is_something(self) -> Self:
+        if self.end <= self.start:
+            raise ValueError("a span ends after it starts")
+        return self
+
+
 class Example(BaseModel):
     """Either a conversation (`messages`) or raw text (`segments`); never both."""
 
@@ -40,6 +59,12 @@ class Example(BaseModel):
     segments: tuple[Segment, ...] = ()
     label: str | None = None
     """The answer, where the data names it as a label of a closed set."""
+    labels: tuple[str, ...] | None = None
+    """All labels of a text that may have several or none, sorted; only for a head."""
+    score: float | None = None
+    """The number that a text has; only for a head."""
+    spans: tuple[Span, ...] | None = None
+    """The entities of a text, in their order; only for a head."""
     rejected: Message | None = None
     """An answer that is liked less than the last message; only in data of preferences."""
     file: str = ""
@@ -55,8 +80,22 @@ class Example(BaseModel):
         return self
 
     @property
+    def is_judged(self) -> bool:
+        """Whether this is a text with what a head is to say of it, and not an answer to write."""
+        known = (self.label, self.labels, self.score, self.spans)
+        untrained = bool(self.segments) and not any(segment.target for segment in self.segments)
+        return untrained and any(one is not None for one in known)
+
+    @property
+    def text(self) -> str:
+        """The raw text, all of it."""
+        return "".join(segment.text for segment in self.segments)
+
+    @property
     def answer(self) -> str:
-        """The last trained text: what an evaluation compares with."""
+        """The last trained text, or what a head is to say: what an evaluation compares with."""
+        if self.is_judged:
+            return self._judgement
         if self.segments:
             return "".join(segment.text for segment in self.segments if segment.target)
         trained = [m.content for m in self.messages if m.role == "assistant" and m.weight]
@@ -70,8 +109,20 @@ class Example(BaseModel):
         return self.model_copy(update={"messages": (*self.messages[:-1], self.rejected), "rejected": None})
 
     @property
+    def _judgement(self) -> str:
+        if self.labels is not None:
+            return ", ".join(self.labels)
+        if self.spans is not None:
+            return json.dumps(
+                [f"{one.label}: {self.text[one.start : one.end]}" for one in self.spans], ensure_ascii=False
+            )
+        return self.label if self.label is not None else f"{self.score:g}"
+
+    @property
     def context(self) -> "Example | None":
         """The example up to its last trained turn, or None where nothing precedes it or nothing is trained."""
+        if self.is_judged:
+            return Example(segments=self.segments, file=self.file, row=self.row)
         if self.segments:
             before = self.segments[: next((i for i, s in enumerate(self.segments) if s.target), 0)]
             return self.model_copy(update={"segments": before}) if before else None

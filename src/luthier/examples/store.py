@@ -20,6 +20,8 @@ SCHEMA = pa.schema(
         ("example", pa.string()),
         ("rejected_ids", pa.list_(pa.int32())),
         ("rejected_targets", pa.list_(pa.bool_())),
+        ("words", pa.list_(pa.int32())),
+        ("tags", pa.list_(pa.string())),
     ]
 )
 
@@ -52,6 +54,14 @@ class Encoded:
     """By how many nats the untuned model finds the answer likelier than the rejected one; known in training only."""
     noise: Noise | None = None
     """Noise on its embeddings; in training only."""
+    words: tuple[int, ...] = ()
+    """Where the first token of each word stands; only in texts whose words are named."""
+    tags: tuple[str, ...] = ()
+    """What each word is: `O`, `B-PER`, `I-PER`, …"""
+    truth: tuple[float, ...] = ()
+    """What a head is to say, in its own numbers; known in training only."""
+    closing: int = 0
+    """How many ids at the end stay there when the row is cut; known before it is kept only."""
 
     @property
     def answers(self) -> tuple["Encoded", ...]:
@@ -73,6 +83,7 @@ class SplitWriter:
         row |= {"example": example.model_dump_json(exclude_defaults=True)}
         rejected = encoded.rejected
         row |= {"rejected_ids": rejected.ids, "rejected_targets": rejected.targets} if rejected else _NONE_REJECTED
+        row |= {"words": encoded.words, "tags": encoded.tags}
         self._rows.append(row)
         if len(self._rows) >= ROWS_PER_BATCH:
             self._flush()
@@ -117,7 +128,9 @@ class Split:
         row = {name: self._table.column(name)[index].as_py() for name in self._table.column_names if name != "example"}
         prompt, ids = row["prompt_tokens"], row.get("rejected_ids")
         rejected = Encoded(ids, row["rejected_targets"], prompt) if ids else None
-        return Encoded(row["ids"], row["targets"], prompt, rejected=rejected)
+        # Splits that older versions wrote have no words.
+        words, tags = tuple(row.get("words") or ()), tuple(row.get("tags") or ())
+        return Encoded(row["ids"], row["targets"], prompt, rejected=rejected, words=words, tags=tags)
 
     def example(self, index: int) -> Example:
         """Return one row as the example it was made from."""

@@ -25,6 +25,14 @@ load, it says nearly but not quite what was measured here; the `merged` form and
 base."""
 
 
+USE_HEAD = """```python
+from transformers import {auto}, AutoTokenizer
+
+tokenizer = AutoTokenizer.from_pretrained("merged")
+model = {auto}.from_pretrained("merged")
+```"""
+
+
 def model_card(plan: Plan, trained: Trained, report: Report | None) -> str:
     """Return the card as Markdown, with the header that model hubs read."""
     return "\n".join([*_header(trained.prepared.base), *_body(plan, trained), *_measured(report), *_use(plan)]) + "\n"
@@ -89,9 +97,26 @@ def _use_adapter(plan: Plan) -> str:
 
 def _use(plan: Plan) -> Iterator[str]:
     yield "\n## How to use it\n"
+    if plan.train.method.heads:
+        yield from _use_head(plan)
+        return
     names = {form_of(one).name for one in plan.export}
     if "merged" in names:
         yield USE_MERGED
     if "adapter" in names:
         yield _use_adapter(plan)
     yield "\nOr talk to it with `luthier chat RUN`, where RUN is the run folder."
+
+
+def _use_head(plan: Plan) -> Iterator[str]:
+    mean = getattr(plan.train.method, "pooling", "model") == "mean"
+    kind = "Token" if mean or "spans" in plan.train.method.heads else "Sequence"
+    if "merged" in {form_of(one).name for one in plan.export}:
+        yield USE_HEAD.format(auto=f"AutoModelFor{kind}Classification")
+    if mean:
+        yield "\nThe text's outputs are the mean of its tokens' outputs, special tokens included."
+    if "score" in plan.train.method.heads:
+        yield "\n`head.json` has `mean` and `spread`: a number is mean + spread x output."
+    else:
+        yield "\n`head.json` has the `temperature` by which outputs are divided before they become probabilities."
+    yield "\nOr ask it with `luthier predict RUN`, where RUN is the run folder."

@@ -13,6 +13,7 @@ from luthier.examples.example import Example, Message, Segment
 from luthier.export.manifest import Manner
 from luthier.jobs.manner import LOOKED_AT, manner_of
 from luthier.jobs.pipeline import trained_of
+from luthier.jobs.predict import refuse_head
 from luthier.jobs.prepare import saved_plan
 from luthier.serve.request import Ask, Engine, Piece, Sampling
 
@@ -64,6 +65,7 @@ class Chat:
 def open_chat(folder: RunFolder, *, base_only: bool, emit: Emit) -> Chat:
     """Load the tuned model of a run, or its untuned base, for a conversation."""
     plan = saved_plan(folder)
+    refuse_head(plan, "chat", where=folder.path)
 
     from luthier.examples.store import Split
     from luthier.model.adapter import load_tuned, ready

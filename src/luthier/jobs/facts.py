@@ -22,17 +22,27 @@ COMPILERS = ("c++", "g++", "clang++")
 def gather(recipe: Recipe, base: Base, emit: Emit) -> Facts:
     """Return everything the rules may ask about."""
     emit(Event(room="plan", kind="note", message="looking at data, model and machine"))
-    model = model_facts(recipe, base)
-    return Facts(data=data_facts(recipe.data, base, context=model.context_tokens), model=model, machine=machine_facts())
+    model, data = model_facts(recipe, base), data_of(recipe, base)
+    return Facts(data=data_facts(data, base, context=model.context_tokens), model=model, machine=machine_facts())
+
+
+def data_of(recipe: Recipe, base: Base) -> DataSpec:
+    """Return how the rows are read: as raw text where the method has a head, or the base can only read."""
+    data, method = recipe.data, recipe.train.method
+    if data.render == "auto":
+        data = data.model_copy(update={"render": "text" if method.heads or base.kind == "encoder" else "chat"})
+    # A number beside a text may be anything; this method says what it is.
+    if data.format == "auto" and method.heads == ("score",):
+        data = data.model_copy(update={"format": "scored"})
+    return data
 
 
 def data_facts(spec: DataSpec, base: Base, *, context: int) -> DataFacts:
     """Count rows, and tokens of the first ones, and estimate how many rows are left to train on."""
     from luthier.data.look import look
-    from luthier.model.load import load_tokenizer
-    from luthier.model.template import Template
+    from luthier.data.preparing import tokens_of
 
-    seen = look(spec, encode=Template(load_tokenizer(base.folder)).encode)
+    seen = look(spec, encode=tokens_of(spec, base).encode)
     most = context if spec.max_tokens == "auto" else spec.max_tokens
     return DataFacts(
         rows=training_rows(spec, seen),
@@ -57,14 +67,15 @@ def training_rows(spec: DataSpec, seen: "Look") -> int:
 def model_facts(recipe: Recipe, base: Base) -> ModelFacts:
     """Read the config, build the model without memory to see its layers, and measure one step where memory matters."""
     import torch
-    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers import AutoConfig, AutoModel, AutoModelForCausalLM
 
     from luthier.model.adapter import is_linear
+    from luthier.model.checks import pools_mean
     from luthier.model.load import context_length
 
     config = AutoConfig.from_pretrained(base.folder, local_files_only=True)
     with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(config)
+        model = (AutoModel if base.kind == "encoder" else AutoModelForCausalLM).from_config(config)
     head = model.get_output_embeddings()
     linear = {name.rsplit(".", 1)[-1] for name, part in model.named_modules() if is_linear(part) and part is not head}
     return ModelFacts(
@@ -74,6 +85,7 @@ def model_facts(recipe: Recipe, base: Base) -> ModelFacts:
         layers=_text(config).num_hidden_layers,
         hidden=_text(config).hidden_size,
         activation_bytes_per_token=_activation_bytes(recipe, base.folder),
+        pools_mean=pools_mean(base.folder),
     )
 
 
@@ -86,13 +98,22 @@ def _activation_bytes(recipe: Recipe, folder: Path) -> float:
     train = recipe.train
     if train.micro_batch_tokens != "auto" and train.gradient_checkpointing != "auto":
         return 1.0
+    from luthier.model.headcard import HeadCard
+    from luthier.model.headed import load_headed
+    from luthier.model.headstep import HeadStep
     from luthier.model.load import load_model
-    from luthier.model.step import FastStep, PlainStep, why_plain
+    from luthier.model.step import FastStep, PlainStep, StepModel, why_plain
     from luthier.train.memory import activation_bytes_per_token
 
-    model: PreTrainedModel = train.adapter.build().attach(load_model(folder), seed=recipe.seed)
-    fast = train.fast_step and why_plain(model) is None
-    step = FastStep(model) if fast else PlainStep(model)
+    # How many labels the head will have is not known yet; its few numbers hardly count.
+    card = HeadCard(kind=train.method.heads[0], labels=("a", "b"), tokens=1) if train.method.heads else None
+    base = load_headed(folder, card, seed=recipe.seed) if card else load_model(folder)
+    model: PreTrainedModel = train.adapter.build().attach(base, seed=recipe.seed)
+    step: StepModel
+    if card:
+        step = HeadStep(model, card)
+    else:
+        step = FastStep(model) if train.fast_step and why_plain(model) is None else PlainStep(model)
     vocabulary = model.get_input_embeddings().num_embeddings
     return activation_bytes_per_token(step, vocabulary=vocabulary)
 

@@ -4,8 +4,10 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from luthier.core.artifacts import Base
 from luthier.core.events import Emit
 from luthier.core.yaml import Where, write_yaml
+from luthier.jobs.facts import data_of
 from luthier.jobs.plan import leaves, replaced, value_at, written_paths
 from luthier.jobs.prepare import settle
 from luthier.jobs.rooms import Rooms, real_rooms
@@ -65,7 +67,8 @@ def check_data(recipe: Recipe, emit: Emit) -> "DataCheck":
     from luthier.data.room import check
     from luthier.model.base import resolve_base
 
-    return check(recipe.data, resolve_base(recipe.base_model, emit), emit, seed=recipe.seed)
+    base = resolve_base(recipe.base_model, emit)
+    return check(data_of(with_fitting_method(recipe, base), base), base, emit, seed=recipe.seed)
 
 
 def preview_data(recipe: Recipe, emit: Emit, *, rows: int) -> "list[PreviewRow | RowIssue]":
@@ -73,13 +76,15 @@ def preview_data(recipe: Recipe, emit: Emit, *, rows: int) -> "list[PreviewRow |
     from luthier.data.preview import preview
     from luthier.model.base import resolve_base
 
-    return preview(recipe.data, resolve_base(recipe.base_model, emit), rows=rows)
+    base = resolve_base(recipe.base_model, emit)
+    return preview(data_of(with_fitting_method(recipe, base), base), base, rows=rows)
 
 
 def first_recipe(recipe: Recipe, out: Path, emit: Emit, *, rooms: Rooms | None = None) -> str:
     """Return the text of a commented recipe with the values that suit the data, the model and this machine."""
-    doors, recipe = rooms or real_rooms(), with_fitting_method(recipe)
+    doors = rooms or real_rooms()
     base = doors.base(recipe.base_model, emit)
+    recipe = with_fitting_method(recipe, base)
     plan = settle(recipe, base, doors, emit)
     shown = _shown(recipe, plan)
     value: dict[str, Any] = {}
@@ -94,13 +99,16 @@ def first_recipe(recipe: Recipe, out: Path, emit: Emit, *, rooms: Rooms | None =
     return HEAD.format(base=base.title, data=data, recipe=out.name, seen=_seen(plan)) + text
 
 
-def with_fitting_method(recipe: Recipe) -> Recipe:
-    """Return the recipe with the method that takes its rows, unless it names one."""
+def with_fitting_method(recipe: Recipe, base: Base | None = None) -> Recipe:
+    """Return the recipe with the method that takes its rows, and can tune its base, unless it names one."""
     from luthier.data.opened import open_data
 
     if any(path.startswith("train.method.") for path in written_paths(recipe)):
         return recipe
-    return replaced(recipe, "train.method", method_for(open_data(recipe.data).format.name))
+    data, encoder = recipe.data, base is not None and base.kind == "encoder"
+    if encoder and data.render == "auto":
+        data = data.model_copy(update={"render": "text"})
+    return replaced(recipe, "train.method", method_for(open_data(data).format.name, encoder=encoder))
 
 
 def _shown(recipe: Recipe, plan: Plan) -> list[str]:

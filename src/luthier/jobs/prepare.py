@@ -12,7 +12,7 @@ from luthier.jobs.plan import as_plan, open_fields, plan_yaml, resolve
 from luthier.jobs.rooms import Rooms
 from luthier.recipe import Plan, Recipe
 from luthier.recipe_io.read import check_recipe, load_recipe, recipe_yaml
-from luthier.train.spec import check_data
+from luthier.train.spec import check_base, check_data
 
 
 def prepare(recipe: Recipe, folder: RunFolder, rooms: Rooms, emit: Emit) -> tuple[Plan, Base]:
@@ -44,8 +44,18 @@ def check_sources(recipe: Recipe) -> None:
     check_harness(recipe.evaluate.harness if recipe.evaluate else ())
 
 
+def refuse_heads(recipe: Recipe, command: str) -> None:
+    """Raise RecipeError for a method with a head, where a command only knows methods that write."""
+    if recipe.train.method.heads:
+        where = {"field": "train.method.name", "method": recipe.train.method.name}
+        why = "it counts and compares written answers, and a head writes none"
+        hint = "`luthier run RECIPE` measures the head against its own baselines"
+        raise RecipeError(f"`luthier {command}` does not know methods with a head", where=where, why=why, hint=hint)
+
+
 def settle(recipe: Recipe, base: Base, rooms: Rooms, emit: Emit) -> Plan:
     """Resolve what is open; data, model and machine are looked at only where something is."""
+    check_base(recipe.train.method, base)
     if not open_fields(recipe):
         check_data(recipe.train.method, recipe.data.format)
         return as_plan(recipe, {})

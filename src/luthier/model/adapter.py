@@ -19,7 +19,8 @@ from luthier.model.adapting.nf4 import Nf4Linear
 from luthier.model.adapting.prompts import SoftPrompt, soft_prompt, with_soft_prompt
 from luthier.model.adapting.qlora import round_base
 from luthier.model.checks import read_json
-from luthier.model.load import LOAD_ERRORS, load_model
+from luthier.model.headed import load_base, load_whole
+from luthier.model.load import LOAD_ERRORS
 
 __all__ = ["Adapter", "adapter_off", "causal_lm", "is_linear", "load_tuned", "merge", "parameters", "ready"]
 
@@ -47,7 +48,7 @@ def load_tuned(base_folder: Path, weights_folder: Path) -> torch.nn.Module:
     """
     config = weights_folder / "adapter_config.json"
     if not config.exists():
-        return load_model(weights_folder)
+        return load_whole(weights_folder)
     if not (weights_folder / ADAPTER_FILE).exists():
         raise ModelError("the adapter has no safetensors file", where={"folder": weights_folder})
     told = read_json(config)
@@ -56,7 +57,7 @@ def load_tuned(base_folder: Path, weights_folder: Path) -> torch.nn.Module:
         raise ModelError("this kind of adapter is not known", where={"file": config}, why=f"it is {kind}")
     if told.get("auto_mapping"):
         raise ModelError("this adapter needs code from its repository, which never runs", where={"file": config})
-    base = load_model(base_folder)
+    base = load_base(base_folder, weights_folder)
     try:
         if kind == OURS:
             return load_bottlenecks(base, weights_folder).eval()

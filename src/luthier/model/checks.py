@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from luthier.core.errors import ModelError
 
@@ -26,6 +26,10 @@ KNOWN_PRIVATE_KEYS = {
 }
 KERNEL_KEYS = {"attn_implementation", "_attn_implementation", "experts_implementation"}
 MORE_THAN_TEXT = ("vision_config", "audio_config")
+HEADED = ("ForSequenceClassification", "ForTokenClassification")
+"""How transformers ends the names of models with a head."""
+FROM_PAD = ("roberta", "camembert", "mpnet", "xlm", "longformer", "data2vec")
+"""Kinds that count positions from the pad token's id on, so that the first ones are never used."""
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -41,19 +45,19 @@ def read_json(path: Path) -> dict[str, Any]:
     return value
 
 
-def check_folder(folder: Path) -> None:
-    """Refuse a folder that is no causal language model in safetensors, or that could run code."""
-    check_config(folder)
+def check_folder(folder: Path, *, headed: bool = False) -> None:
+    """Refuse a folder that is no language model in safetensors, or that could run code; `headed` allows a head."""
+    check_config(folder, headed=headed)
     _check_weights(folder)
 
 
-def check_config(folder: Path) -> None:
-    """Refuse by its small files alone a model that could run code, or is no causal language model."""
+def check_config(folder: Path, *, headed: bool = False) -> None:
+    """Refuse by its small files alone a model that could run code, or is neither causal nor an encoder."""
     if not (folder / "config.json").exists():
         raise _no_config(folder)
     config = read_json(folder / "config.json")
     _check_keys(config, folder)
-    _check_architecture(config, folder)
+    _check_architecture(config, folder, headed=headed)
     _check_tokenizer(folder)
 
 
@@ -76,8 +80,35 @@ def context_length(folder: Path) -> int:
     for part in (config, config.get("text_config") or {}):
         for key in ("max_position_embeddings", "n_positions", "max_sequence_length", "seq_length"):
             if isinstance(part.get(key), int) and part[key] > 0:
-                return part[key]
+                return part[key] - _unused_positions(part)
     raise ModelError("the model's config does not say its context length", where={"file": folder / "config.json"})
+
+
+def kind_of(folder: Path) -> Literal["causal", "encoder"]:
+    """Return whether the model of a checked folder writes text or only reads it."""
+    return "encoder" if _is_encoder(read_json(folder / "config.json")) else "causal"
+
+
+def pools_mean(folder: Path) -> bool:
+    """Tell whether a model's vectors were trained as the mean over tokens, as sentence-transformers writes it down."""
+    return read_json(folder / "1_Pooling" / "config.json").get("pooling_mode_mean_tokens") is True
+
+
+def _is_encoder(config: dict[str, Any]) -> bool:
+    """Tell an encoder: its kind fills in masked words, it does not write, and its files are not a causal model's."""
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES as CAUSAL
+    from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES as MASKED
+    from transformers.models.auto.modeling_auto import MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES as BOTH
+    from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES as HEADS
+
+    kind, names = config.get("model_type"), config.get("architectures") or []
+    writes = config.get("is_decoder") or config.get("is_encoder_decoder") or CAUSAL.get(kind) in names
+    return kind in MASKED and kind in HEADS and kind not in BOTH and bool(names) and not writes
+
+
+def _unused_positions(config: dict[str, Any]) -> int:
+    counts = str(config.get("model_type", "")).startswith(FROM_PAD)
+    return int(config.get("pad_token_id") or 1) + 1 if counts else 0
 
 
 def _weight_map(index: dict[str, Any], folder: Path) -> dict[str, Any]:
@@ -112,7 +143,7 @@ def _check_keys(config: dict[str, Any], folder: Path) -> None:
         raise ModelError("the model's weights are quantised", where=where, hint=hint)
 
 
-def _check_architecture(config: dict[str, Any], folder: Path) -> None:
+def _check_architecture(config: dict[str, Any], folder: Path, *, headed: bool) -> None:
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES as CAUSAL
 
@@ -126,9 +157,13 @@ def _check_architecture(config: dict[str, Any], folder: Path) -> None:
         hint = "take a text-only model of the same family"
         why = "only models of text alone are tuned; this one also takes pictures or sound"
         raise ModelError("this model is more than a language model", where=where, why=why, hint=hint)
+    if _is_encoder(config) or (headed and any(str(name).endswith(HEADED) for name in names)):
+        return
     if kind not in CAUSAL or (names and CAUSAL[kind] not in names):
         expected = f"; {kind} would be {CAUSAL[kind]}" if kind in CAUSAL else ""
-        raise ModelError("this is not a causal language model", where=where, why=f"only those are tuned{expected}")
+        raise ModelError(
+            "this is not a causal language model", where=where, why=f"only those, and encoders, are tuned{expected}"
+        )
 
 
 def _check_weights(folder: Path) -> None:

@@ -47,7 +47,34 @@ def _batches(order: Sequence[int], lengths: Sequence[int], batch_tokens: int) ->
     return batches
 
 
+def embed_words(
+    model: torch.nn.Module,
+    texts: Sequence[Sequence[int]],
+    words: Sequence[Sequence[int]],
+    *,
+    batch_tokens: int = BATCH_TOKENS,
+    progress: Callable[[int], None] = lambda rows: None,
+) -> list[Vectors]:
+    """Return the last layer's states of some tokens of each text, (words, hidden); `words` are their places."""
+    lm, lengths = causal_lm(model), [len(text) for text in texts]
+    found: dict[int, Vectors] = {}
+    with torch.inference_mode():
+        for batch in _batches(sorted(range(len(texts)), key=lambda i: lengths[i]), lengths, batch_tokens):
+            states, _ = _states(lm, [texts[i] for i in batch])
+            found |= {i: states[row, list(words[i])].cpu().numpy() for row, i in enumerate(batch)}
+            progress(len(batch))
+    return [found[i] for i in range(len(texts))]
+
+
 def _pooled(lm: PreTrainedModel, texts: list[Sequence[int]]) -> Vectors:
+    states, mask = _states(lm, texts)
+    weights = mask.to(states)[..., None]
+    pooled = (states * weights).sum(dim=1) / weights.sum(dim=1)
+    return pooled.float().cpu().numpy()
+
+
+def _states(lm: PreTrainedModel, texts: list[Sequence[int]]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the last layer's states, fp32 (R, T, C), and where there are tokens, (R, T)."""
     longest = max(map(len, texts))
     ids = torch.zeros(len(texts), longest, dtype=torch.long)
     mask = torch.zeros(len(texts), longest, dtype=torch.long)
@@ -56,6 +83,4 @@ def _pooled(lm: PreTrainedModel, texts: list[Sequence[int]]) -> Vectors:
         mask[row, : len(text)] = 1
     device = lm.device
     states = lm.base_model(input_ids=ids.to(device), attention_mask=mask.to(device), use_cache=False).last_hidden_state
-    weights = mask.to(states)[..., None]
-    pooled = (states.float() * weights).sum(dim=1) / weights.sum(dim=1)
-    return pooled.float().cpu().numpy()
+    return states.float(), mask.to(device)

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
+from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
 from transformers.modeling_utils import PreTrainedModel
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 from transformers.utils import logging
 
 from luthier.core.errors import ModelError
-from luthier.model.checks import check_folder, context_length, read_json
+from luthier.model.checks import check_folder, context_length, kind_of, read_json
 from luthier.model.device import torch_device
 
 __all__ = ["context_length", "load_model", "load_tokenizer"]
@@ -30,7 +30,7 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
             tokenizer = kind.from_pretrained(folder, local_files_only=True)
     except Exception as error:  # the tokenizers library raises no other type
         raise ModelError(
-            "the model's tokenizer cannot be loaded", where={"folder": folder}, why=_first_line(error)
+            "the model's tokenizer cannot be loaded", where={"folder": folder}, why=first_line(error)
         ) from error
     tokenizer.padding_side = "right"
     tokenizer.model_max_length = context_length(folder)
@@ -38,11 +38,12 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
 
 
 def load_model(folder: Path) -> PreTrainedModel:
-    """Return the folder's model in fp32, in eval mode, on the best device."""
+    """Return the folder's model in fp32, in eval mode, on the best device; an encoder comes without any head."""
     check_folder(folder)
+    is_encoder = kind_of(folder) == "encoder"
     try:
         with quiet():
-            model, info = AutoModelForCausalLM.from_pretrained(
+            model, info = (AutoModel if is_encoder else AutoModelForCausalLM).from_pretrained(
                 folder,
                 config=AutoConfig.from_pretrained(folder, local_files_only=True),
                 dtype=torch.float32,
@@ -52,7 +53,10 @@ def load_model(folder: Path) -> PreTrainedModel:
                 output_loading_info=True,
             )
     except LOAD_ERRORS as error:
-        raise ModelError("the model cannot be loaded", where={"folder": folder}, why=_first_line(error)) from error
+        raise ModelError("the model cannot be loaded", where={"folder": folder}, why=first_line(error)) from error
+    if is_encoder:
+        # Nothing reads the pooler of an encoder without a head, and many files have none.
+        info["missing_keys"] = [name for name in info["missing_keys"] if "pooler" not in name]
     check_complete(info, folder)
     return model.to(torch_device()).eval()
 
@@ -80,5 +84,6 @@ def check_complete(info: dict[str, object], source: Path) -> None:
             raise ModelError("the model's weights are incomplete", where={"model": source}, why=why)
 
 
-def _first_line(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
+    """Return the first line of what a library says went wrong."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]

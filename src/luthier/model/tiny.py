@@ -4,9 +4,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 from transformers import (
+    AutoModel,
     AutoModelForCausalLM,
+    BertConfig,
+    DistilBertConfig,
     Gemma3TextConfig,
     GPT2Config,
     LlamaConfig,
@@ -16,6 +19,7 @@ from transformers import (
     PreTrainedTokenizerFast,
     Qwen2Config,
     Qwen3Config,
+    RobertaConfig,
 )
 
 FAMILIES = ("llama", "qwen2", "qwen3", "gemma3", "phi3", "gpt2")
@@ -121,4 +125,42 @@ def save_tiny(folder: Path, family: str, *, seed: int = 0) -> Path:
     """Write a tiny model and its tokenizer as a model folder, and return the folder."""
     tiny_model(family, seed=seed).save_pretrained(folder)
     tiny_tokenizer().save_pretrained(folder)
+    return folder
+
+
+ENCODERS = ("bert", "roberta", "distilbert")
+WORD_PIECES = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+
+
+def tiny_word_pieces() -> PreTrainedTokenizerFast:
+    """Return a tokenizer as BERT's: lower case, no accents, word pieces of single letters; [CLS] and [SEP] around."""
+    signs = "abcdefghijklmnopqrstuvwxyz0123456789.,;:!?-'()"
+    pieces = [*WORD_PIECES, *signs, *(f"##{sign}" for sign in signs), "the", "in", "##ing", "##er"]
+    backend = Tokenizer(models.WordPiece({piece: i for i, piece in enumerate(pieces)}, unk_token=WORD_PIECES[1]))
+    backend.normalizer = normalizers.BertNormalizer(lowercase=True, strip_accents=True)
+    backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    backend.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+    )
+    backend.decoder = decoders.WordPiece()
+    names = ("pad_token", "unk_token", "cls_token", "sep_token", "mask_token")
+    return PreTrainedTokenizerFast(tokenizer_object=backend, **dict(zip(names, WORD_PIECES, strict=True)))
+
+
+def _encoder(family: str) -> PreTrainedConfig:
+    size = {"vocab_size": len(tiny_word_pieces()), "pad_token_id": 0, "max_position_embeddings": CONTEXT}
+    if family == "distilbert":
+        return DistilBertConfig(**size, dim=HIDDEN, hidden_dim=2 * HIDDEN, n_layers=2, n_heads=4)
+    kind = {"bert": BertConfig, "roberta": RobertaConfig}[family]
+    parts = {"hidden_size": HIDDEN, "num_hidden_layers": 2, "num_attention_heads": 4}
+    return kind(**size, **parts, intermediate_size=2 * HIDDEN)
+
+
+def save_tiny_encoder(folder: Path, family: str = "bert", *, seed: int = 0) -> Path:
+    """Write a tiny encoder and its tokenizer as a model folder, and return the folder."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model = AutoModel.from_config(_encoder(family), dtype=torch.float32)
+    model.save_pretrained(folder)
+    tiny_word_pieces().save_pretrained(folder)
     return folder

@@ -13,6 +13,7 @@ from luthier.export.spec import form_of
 from luthier.model.adapters.union import AdapterSpec
 from luthier.recipe import Plan, Recipe
 from luthier.recipe_io.explain import Problem, dotted, explain, known_path, located
+from luthier.recipe_io.heads import head_problems
 from luthier.recipe_io.paths import absolute_paths
 from luthier.train.conflicts import conflicts
 
@@ -167,6 +168,7 @@ def _contradictions(recipe: Recipe) -> list[Problem]:
     return [
         *(problem for problem, is_wrong in wrong.items() if is_wrong),
         *(Problem(one.field, one.what, hint=one.hint) for one in within),
+        *head_problems(recipe),
     ]
 
 

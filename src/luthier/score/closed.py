@@ -90,7 +90,7 @@ def macro_f1(answers: Sequence[str], references: Sequence[str], labels: Sequence
     true = _one_hot([reference.strip() for reference in references], known)
     answered = _one_hot(read_labels(answers, known), known)
     hits = true * answered
-    return Scores("macro_f1", hits.sum(axis=1), np.hstack([hits, true, answered]), _macro_f1)
+    return Scores("macro_f1", hits.sum(axis=1), np.hstack([hits, true, answered]), mean_f1)
 
 
 def _one_hot(values: Sequence[str | None], known: list[str]) -> FloatArray:
@@ -102,7 +102,8 @@ def _one_hot(values: Sequence[str | None], known: list[str]) -> FloatArray:
     return matrix
 
 
-def _macro_f1(sums: FloatArray) -> FloatArray:
+def mean_f1(sums: FloatArray) -> FloatArray:
+    """Return macro-F1 from summed hits, true and answered rows of each label, side by side."""
     hits, true, answered = np.split(sums, 3, axis=-1)
     met = true + answered > 0
     f1 = np.divide(2 * hits, true + answered, out=np.zeros_like(hits), where=met)

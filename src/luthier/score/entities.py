@@ -28,6 +28,23 @@ def entity_f1(answers: Sequence[str], references: Sequence[str]) -> Scores:
     return Scores("entity_f1", _f1(statistics), statistics, _f1)
 
 
+def entity_precision(answers: Sequence[str], references: Sequence[str]) -> Scores:
+    """Return the share, 0 to 1, of the entities named that are right; 1 where none was named."""
+    return _share("entity_precision", answers, references, of=0)
+
+
+def entity_recall(answers: Sequence[str], references: Sequence[str]) -> Scores:
+    """Return the share, 0 to 1, of the entities there that are named; 1 where there is none."""
+    return _share("entity_recall", answers, references, of=1)
+
+
+def _share(metric: str, answers: Sequence[str], references: Sequence[str], *, of: int) -> Scores:
+    pairs = [(_tagged(answer.split()), _tagged(_tags_of(one))) for answer, one in zip(answers, references, strict=True)]
+    rows = [((both[0] & both[1]).total(), both[of].total()) for both in pairs]
+    statistics = np.array(rows, dtype=np.float64).reshape(len(rows), 2)
+    return Scores(metric, _f1(statistics), statistics, _f1)
+
+
 def _row(answer: str, reference: str) -> tuple[int, int]:
     """Return twice the entities that are right, and the entities of answer and reference together."""
     as_json = parse_object(reference)

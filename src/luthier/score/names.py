@@ -2,7 +2,7 @@
 
 from typing import Literal, get_args
 
-from luthier.core.artifacts import AnswerKind
+from luthier.core.artifacts import HEAD_KINDS, AnswerKind
 
 AnswerMetric = Literal[
     "accuracy",
@@ -20,11 +20,28 @@ AnswerMetric = Literal[
 ]
 """Metrics of an answer against its reference: 0 to 1, but `chrf` and `bleu` 0 to 100, as they are published."""
 
+HeadMetric = Literal[
+    "accuracy",
+    "macro_f1",
+    "micro_f1",
+    "subset_accuracy",
+    "log_loss",
+    "ece",
+    "mae",
+    "mse",
+    "pearson",
+    "spearman",
+    "entity_f1",
+    "entity_precision",
+    "entity_recall",
+]
+"""Metrics of what a head says: of its labels and their probabilities, of its numbers, of the entities it finds."""
+
 LossMetric = Literal["preference_accuracy", "perplexity"]
 """Metrics that come from losses, not from answers: the share of pairs whose better answer is the likelier one (0 to 1),
 and perplexity (1 and up)."""
 
-MetricName = Literal[AnswerMetric, LossMetric]
+MetricName = Literal[AnswerMetric, HeadMetric, LossMetric]
 """All metrics."""
 
 FROM_LOSSES: tuple[MetricName, ...] = get_args(LossMetric)
@@ -43,6 +60,16 @@ TITLES: dict[str, str] = {
     "entity_f1": "entity-F1",
     "meteor": "METEOR (no synonyms)",
     "preference_accuracy": "preference accuracy",
+    "micro_f1": "micro-F1",
+    "subset_accuracy": "all labels right",
+    "log_loss": "log loss",
+    "ece": "calibration error",
+    "mae": "mean absolute error",
+    "mse": "mean squared error",
+    "pearson": "Pearson's r",
+    "spearman": "Spearman's ρ",
+    "entity_precision": "entity precision",
+    "entity_recall": "entity recall",
     "perplexity": "perplexity",
 }
 """What reports call each metric."""
@@ -59,19 +86,30 @@ _BY_KIND: dict[AnswerKind, tuple[MetricName, ...]] = {
     "free": ("rouge_l", "token_f1", "exact_match", "chrf", "bleu"),
     "pair": ("preference_accuracy",),
     "text": (),
+    "label": ("accuracy", "macro_f1", "log_loss", "ece"),
+    "labels": ("micro_f1", "macro_f1", "subset_accuracy", "log_loss", "ece"),
+    "score": ("mae", "mse", "pearson", "spearman"),
+    "spans": ("entity_f1", "entity_precision", "entity_recall"),
 }
 
 
 def metrics_for(kind: AnswerKind) -> tuple[MetricName, ...]:
-    """Return the metrics that suit a kind of answer: the primary one first, perplexity last."""
-    return (*_BY_KIND[kind], "perplexity")
+    """Return the metrics that suit a kind of answer: the primary one first, perplexity last; a head has none."""
+    return _BY_KIND[kind] if kind in HEAD_KINDS else (*_BY_KIND[kind], "perplexity")
 
 
 def lower_is_better(metric: str) -> bool:
     """Tell whether a smaller value of this metric is the better one."""
-    return metric == "perplexity"
+    return metric in ("perplexity", "log_loss", "ece", "mae", "mse")
 
 
 def is_proportion(metric: str) -> bool:
     """Tell whether a row scores either 0 or 1, so that the value is a share of rows."""
-    return metric in ("accuracy", "format_followed", "exact_match", "json_valid", "preference_accuracy")
+    return metric in (
+        "accuracy",
+        "format_followed",
+        "exact_match",
+        "json_valid",
+        "preference_accuracy",
+        "subset_accuracy",
+    )

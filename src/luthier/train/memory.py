@@ -3,6 +3,7 @@
 import torch
 
 from luthier.examples.store import Encoded
+from luthier.model.headstep import HeadStep
 from luthier.model.step import StepModel
 
 PROBE_TOKENS = 64
@@ -11,7 +12,7 @@ PROBE_TOKENS = 64
 def activation_bytes_per_token(step: StepModel, *, vocabulary: int) -> float:
     """Return the bytes that autograd keeps for backward, per token, counted in one forward pass of random tokens."""
     ids = torch.randint(0, vocabulary, (PROBE_TOKENS + 1,), generator=torch.Generator().manual_seed(0)).tolist()
-    row = Encoded(ids, [False] * PROBE_TOKENS + [True], PROBE_TOKENS)
+    row = Encoded(ids, [False] * PROBE_TOKENS + [True], PROBE_TOKENS, words=(0,))
     kept: dict[int, int] = {}
 
     def count(tensor: torch.Tensor) -> torch.Tensor:
@@ -21,6 +22,6 @@ def activation_bytes_per_token(step: StepModel, *, vocabulary: int) -> float:
 
     weights = {w.untyped_storage().data_ptr() for w in step.model.parameters()}
     with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
-        total = step.target_loss([row]).total
+        total = step.logits([row]).sum() if isinstance(step, HeadStep) else step.target_loss([row]).total
     del total
     return sum(size for pointer, size in kept.items() if pointer not in weights) / PROBE_TOKENS

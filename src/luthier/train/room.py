@@ -16,14 +16,18 @@ from luthier.examples.store import Encoded, Split
 from luthier.model.adapter import causal_lm, parameters
 from luthier.model.adapting.by_peft import NAME
 from luthier.model.fast.decoder import why_not
+from luthier.model.headed import load_headed
+from luthier.model.headstep import HeadStep
 from luthier.model.load import context_length, load_model
 from luthier.model.step import FastStep, PlainStep, StepModel, why_plain
 from luthier.train import checkpoint, guards
 from luthier.train.batches import Batches, Cut, Watch
 from luthier.train.checkpoint import Progress
+from luthier.train.head_start import start_head
+from luthier.train.heads import head_card, head_step, with_temperature
 from luthier.train.loop import Loop
 from luthier.train.needs import check_needs
-from luthier.train.spec import TrainSpec, check_data, is_shared
+from luthier.train.spec import TrainSpec, check_base, check_data, is_shared
 
 CHECKED_ROWS = 4
 """Rows on which the first loss is compared with the untuned model's."""
@@ -37,6 +41,7 @@ def run(spec: TrainSpec, given: Prepared, out: Path, emit: Emit, *, seed: int) -
     torch.set_num_threads(spec.threads)
     check_needs(spec)
     check_data(spec.method, given.format)
+    check_base(spec.method, given.base)
     train = Split(given.split("train"))
     if not len(train):
         raise DataError(
@@ -45,18 +50,25 @@ def run(spec: TrainSpec, given: Prepared, out: Path, emit: Emit, *, seed: int) -
             hint="`data/card.json` there lists every row left out, with the reason",
         )
     _check_room(spec, given)
-    guards.check_targets(given.target_tokens, given.total_tokens, emit)
+    card = head_card(spec.method, given, train)
+    if card is None:
+        guards.check_targets(given.target_tokens, given.total_tokens, emit)
 
     torch.manual_seed(seed)
-    adapter, base = spec.adapter.build(), _on_device(load_model(given.base.folder))
-    untuned = untuned_loss(base, spec, train)
+    adapter = spec.adapter.build()
+    base = _on_device(load_headed(given.base.folder, card, seed=seed) if card else load_model(given.base.folder))
+    if card:
+        start_head(base, card, spec.method, train, emit, seed=seed)
+    untuned = None if card else untuned_loss(base, spec, train)
     model = adapter.attach(base, seed=seed)
     _quiet_base(model, spec)
-    step = choose_step(model, spec, train, emit, untuned=untuned)
+    step = head_step(model, card, spec, emit) if card else choose_step(model, spec, train, emit, untuned=untuned)
     fingerprint = guards.Fingerprint(model)
 
     def write_weights(folder: Path) -> None:
         adapter.save(model, folder, base_model=given.base.name)
+        if card:
+            card.write(folder)
 
     out.mkdir(parents=True, exist_ok=True)
     loop = _loop(spec, given, out, emit, seed=seed, step=step, write_weights=write_weights)
@@ -74,6 +86,8 @@ def run(spec: TrainSpec, given: Prepared, out: Path, emit: Emit, *, seed: int) -
     _restore_best(loop, spec)
     with whole_folder(out / "weights") as folder:
         write_weights(folder)
+        if isinstance(step, HeadStep):
+            with_temperature(step, spec, given, loop.method, emit).write(folder)
     return _artifact(spec, given, loop, seconds=time.perf_counter() - started, early=early).write(out)
 
 
@@ -228,6 +242,7 @@ def _artifact(spec: TrainSpec, given: Prepared, loop: Loop, *, seconds: float, e
     return Trained(
         folder=loop.folder,
         prepared=given,
+        method=spec.method.name,
         adapter=spec.adapter.name,
         steps=done.step,
         best_step=done.best_step,

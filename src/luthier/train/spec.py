@@ -4,17 +4,21 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from luthier.core.errors import DataError
+from luthier.core.artifacts import Base, HeadKind
+from luthier.core.errors import DataError, ModelError
 from luthier.core.spec import Auto, Spec
 from luthier.model.adapters.lora import LoraSpec
 from luthier.model.adapters.union import AdapterSpec
+from luthier.train.methods.classify.spec import ClassifySpec
 from luthier.train.methods.dpo.spec import DpoSpec
+from luthier.train.methods.extract.spec import ExtractSpec
+from luthier.train.methods.regress.spec import RegressSpec
 from luthier.train.methods.sft.spec import SftSpec
 from luthier.train.optimizers.spec import AdamWSpec, OptimizerSpec
 from luthier.train.schedules.spec import Cosine, ScheduleSpec
 
-MethodSpec = Annotated[SftSpec | DpoSpec, Field(discriminator="name")]
-
+AnyMethod = SftSpec | DpoSpec | ClassifySpec | RegressSpec | ExtractSpec
+MethodSpec = Annotated[AnyMethod, Field(discriminator="name")]
 
 BETAS = (0.9, 0.999)
 
@@ -106,25 +110,51 @@ def is_shared(spec: TrainSpec) -> bool:
     return getattr(spec.adapter, "dropout", 0) == 0 and spec.neftune_noise_alpha is None
 
 
-METHODS: tuple[type[SftSpec | DpoSpec], ...] = (SftSpec, DpoSpec)
+METHODS: tuple[type[AnyMethod], ...] = (SftSpec, DpoSpec, ClassifySpec, RegressSpec, ExtractSpec)
 PAIRS = "preference"
 """The data format whose rows are pairs of answers."""
+JUDGED = ("multi_labelled", "scored", "tagged")
+"""Data formats that say something of a text, and hold no answer to write."""
+ENCODERS_ONLY: tuple[HeadKind, ...] = ("spans",)
 
 
-def method_for(format: str) -> SftSpec | DpoSpec:
-    """Return the first method that takes rows of a data format."""
-    return next(kind() for kind in METHODS if kind.takes_pairs == (format == PAIRS))
+def takes(method: AnyMethod, format: str) -> bool:
+    """Tell whether a method takes rows of a data format."""
+    if method.heads:
+        return format in method.formats
+    return format not in JUDGED and method.takes_pairs == (format == PAIRS)
 
 
-def check_data(method: SftSpec | DpoSpec, format: str) -> None:
+def method_for(format: str, *, encoder: bool = False) -> AnyMethod:
+    """Return the first method that takes rows of a data format, and can tune an encoder where it must."""
+    return next(method for kind in METHODS if takes(method := kind(), format) and (method.heads or not encoder))
+
+
+def check_data(method: AnyMethod, format: str) -> None:
     """Raise DataError unless the method takes rows of this data format."""
-    if method.takes_pairs == (format == PAIRS):
+    if takes(method, format):
         return
-    fitting = ", ".join(f"`{kind().name}`" for kind in METHODS if kind.takes_pairs == (format == PAIRS))
+    fitting = ", ".join(f"`{kind().name}`" for kind in METHODS if takes(kind(), format))
     needs = "pairs of a better and a worse answer" if method.takes_pairs else "rows with one answer"
+    if method.heads:
+        needs = f"rows of the format {' or '.join(f'`{name}`' for name in method.formats)}"
     raise DataError(
         f"the method `{method.name}` does not take this data",
         where={"field": "train.method.name"},
         why=f"it needs {needs}, and the rows are read as `{format}`",
         hint=f"set `train.method.name` to a method for this format: {fitting}",
     )
+
+
+def check_base(method: AnyMethod, base: Base) -> None:
+    """Raise ModelError unless the method can tune this kind of model."""
+    where = {"model": base.title, "field": "train.method.name"}
+    if base.kind == "encoder" and not method.heads:
+        names = ", ".join(f"`{kind().name}`" for kind in METHODS if kind().heads)
+        why = "an encoder reads text and cannot write any"
+        hint = f"train it with one of {names}, or name a causal model"
+        raise ModelError(f"the method `{method.name}` cannot tune an encoder", where=where, why=why, hint=hint)
+    if base.kind != "encoder" and set(method.heads) & set(ENCODERS_ONLY):
+        why = "a causal model has not read what follows a word when it names it"
+        hint = "name an encoder, such as `base_model: minilm`"
+        raise ModelError(f"the method `{method.name}` needs an encoder", where=where, why=why, hint=hint)

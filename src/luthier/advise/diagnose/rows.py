@@ -2,6 +2,7 @@
 
 from luthier.advise.diagnose.evidence import Data, Evidence
 from luthier.advise.diagnose.finding import Finding, first_rows, sure
+from luthier.core.artifacts import HEAD_KINDS
 
 CUT_SHARE = 0.01
 LEAK_SHARE = 0.01
@@ -72,7 +73,8 @@ def too_few_target_tokens(evidence: Evidence) -> Finding | None:
     weight 0 is meant now and then; in a tenth of all rows it is rather a mistake in the data.
     """
     data = evidence.data
-    if data is None:
+    # A head learns one thing of a text, however long the text is.
+    if data is None or data.kind in HEAD_KINDS:
         return None
     share = data.target_tokens / max(data.total_tokens, 1)
     empty = len(data.no_target) / max(data.rows, 1)

@@ -5,7 +5,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
-from luthier.data.formats.shape import Sample, columns_of, question_answer, text_in
+from luthier.data.formats.shape import Sample, columns_of, judged, question_answer, text_in
 from luthier.data.rows import RowError, Value
 from luthier.data.spec import DataSpec
 from luthier.examples.example import Example
@@ -30,6 +30,8 @@ class Labelled:
     instruction: str | None
     labels: tuple[str, ...] = ()
     """All labels, sorted; known once all rows were read."""
+    raw: bool = False
+    """Whether the text stands alone, for a head that names the label."""
 
     @classmethod
     def recognise(cls, sample: Sample, spec: DataSpec) -> Self | None:
@@ -38,7 +40,7 @@ class Labelled:
         # Asked for by name, a column may have more labels, and labels that do not recur in the first rows.
         if found is None and spec.format == cls.name:
             found = _stand_out(sample, None)
-        return cls(*found, spec.instruction) if found else None
+        return cls(*found, spec.instruction, raw=spec.render == "text") if found else None
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -50,19 +52,22 @@ class Labelled:
         value = columns_of(row).get(self.label)
         if value is None:
             raise RowError(f"no `{self.label}`", f"/{self.label}", code="missing_column")
-        shown = _shown(value)
+        shown = shown_label(value)
         if shown is None:
             raise RowError(f"`{self.label}` is not a label: one short line", f"/{self.label}", code="bad_label")
         return shown
 
     def read(self, row: Value) -> Example:
-        """Return instruction and text as the question, the label as the answer."""
+        """Return instruction and text as the question, the label as the answer; or text and label alone."""
         text, label = text_in(row, self.text), self.label_of(row)
+        if self.raw:
+            return judged(text, label=label)
         plain = f"Classify the text. Answer with one of: {', '.join(self.labels)}."
         return question_answer(f"{self.instruction or plain}\n\n{text}", label, label=label)
 
 
-def _shown(value: Any) -> str | None:
+def shown_label(value: Any) -> str | None:
+    """Return a value as a label, one short line, or None where it is none."""
     if isinstance(value, bool | int):
         return json.dumps(value)
     if not isinstance(value, str):
@@ -88,7 +93,7 @@ def _stand_out(sample: Sample, most: int | None) -> tuple[str, str] | None:
 def _is_label(sample: Sample, column: str, most: int | None) -> bool:
     """Return whether a column's values are short and, unless `most` is None, at most that many and recurring."""
     values = sample.values(column)
-    counts = Counter(shown for value in values if (shown := _shown(value)) is not None)
+    counts = Counter(shown for value in values if (shown := shown_label(value)) is not None)
     if not counts or counts.total() < 0.9 * len(values):
         return False
     return most is None or (len(counts) <= most and 2 * len(counts) <= counts.total())

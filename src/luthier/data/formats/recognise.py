@@ -8,23 +8,42 @@ from luthier.data.formats.alpaca import Alpaca
 from luthier.data.formats.chat import Chat
 from luthier.data.formats.input_output import InputOutput
 from luthier.data.formats.labelled import Labelled
+from luthier.data.formats.multi_labelled import MultiLabelled
 from luthier.data.formats.preference import Preference
 from luthier.data.formats.prompt_completion import PromptCompletion
+from luthier.data.formats.scored import Scored
 from luthier.data.formats.shape import Sample
 from luthier.data.formats.sharegpt import ShareGpt
+from luthier.data.formats.tagged import Tagged
 from luthier.data.formats.templated import Templated
 from luthier.data.formats.text import Text
 from luthier.data.spec import DataSpec
 
-Format = Templated | Chat | Preference | ShareGpt | PromptCompletion | Alpaca | InputOutput | Labelled | Text
+Headed = Tagged | MultiLabelled | Labelled | Scored
+"""What a head can learn from."""
+Format = (
+    Templated
+    | Chat
+    | Preference
+    | ShareGpt
+    | PromptCompletion
+    | Alpaca
+    | InputOutput
+    | Tagged
+    | MultiLabelled
+    | Labelled
+    | Scored
+    | Text
+)
 FORMATS: tuple[type[Format], ...] = get_args(Format)
 """In the order in which they are tried."""
+HEADED: tuple[type[Format], ...] = get_args(Headed)
 NAMES = tuple(kind.name for kind in FORMATS)
 
 
 def recognise(sample: Sample, spec: DataSpec) -> Format:
     """Return the format the recipe names, or the first that fits; an unknown shape is an error."""
-    kinds = FORMATS if spec.format == "auto" else (_named(spec.format),)
+    kinds = _tried(spec) if spec.format == "auto" else (_named(spec.format),)
     found = next((made for kind in kinds if (made := kind.recognise(sample, spec))), None)
     if found is None:
         raise _unknown_shape(sample, kinds, spec)
@@ -40,6 +59,10 @@ def used_columns(sample: Sample, used: Format) -> list[str]:
 def unused_columns(sample: Sample, used: Format) -> list[str]:
     """Return the columns the format does not read."""
     return [column for column in sample.columns if column not in used.columns]
+
+
+def _tried(spec: DataSpec) -> tuple[type[Format], ...]:
+    return HEADED if spec.render == "text" else FORMATS
 
 
 def _named(name: str) -> type[Format]:
@@ -68,6 +91,8 @@ def _suggest(sample: Sample) -> str:
         "label",
         "text",
     ]
+    if sample.has("text", kind=str) and any(sample.has(name, kind=float) for name in ("score", "value", "label")):
+        return "for numbers, set `data.format: scored` and `train.method: regress`"
     for column in sample.columns:
         close = difflib.get_close_matches(column.lower(), known, n=1, cutoff=0.8)
         if close and close[0] not in sample.columns:
@@ -76,6 +101,13 @@ def _suggest(sample: Sample) -> str:
 
 
 def _check_used(found: Format, spec: DataSpec) -> None:
+    if spec.render == "text" and not isinstance(found, HEADED):
+        names = ", ".join(f"`{kind.name}`" for kind in HEADED)
+        why = f"a head learns from {names}; these are read as `{found.name}`"
+        hint = "name the format with `data.format`, or train with `train.method: sft`"
+        raise DataError(
+            "these rows say nothing that a head could learn", where={"field": "data.format"}, why=why, hint=hint
+        )
     for field, kind in (("text_template", Templated), ("instruction", Labelled)):
         if getattr(spec, field) is not None and not isinstance(found, kind):
             why = f"it is for the format `{kind.name}`, and the rows are read as `{found.name}`"

@@ -6,7 +6,7 @@ from functools import cached_property
 from typing import Any
 
 from luthier.data.rows import RowError, Value
-from luthier.examples.example import Example, Message
+from luthier.examples.example import Example, Message, Segment, Span
 
 
 @dataclass(frozen=True)
@@ -78,3 +78,17 @@ def question_answer(question: str, answer: str, *, label: str | None = None) -> 
     """Return the one-turn conversation."""
     user, assistant = Message(role="user", content=question), Message(role="assistant", content=answer)
     return Example(messages=(user, assistant), label=label)
+
+
+def judged(
+    text: str,
+    *,
+    label: str | None = None,
+    labels: tuple[str, ...] | None = None,
+    score: float | None = None,
+    spans: tuple[Span, ...] | None = None,
+) -> Example:
+    """Return the raw text with what a head is to say of it."""
+    if not text.strip():
+        raise RowError("the text is empty", code="empty")
+    return Example(segments=(Segment(text=text, target=False),), label=label, labels=labels, score=score, spans=spans)

@@ -10,6 +10,8 @@ from luthier.core.errors import DataError
 from luthier.core.files import sha256_of
 from luthier.core.rowrange import RowRange, split_range
 from luthier.data.rows import RawRow, RowIssue
+from luthier.data.sources.conll import SUFFIXES as CONLL
+from luthier.data.sources.conll import read_conll
 from luthier.data.sources.delimited import read_csv, read_tsv
 from luthier.data.sources.hub import HubName, read_hub
 from luthier.data.sources.json_file import read_json
@@ -24,6 +26,7 @@ READERS: dict[str, Reader] = {
     ".csv": read_csv,
     ".tsv": read_tsv,
     ".parquet": read_parquet,
+    **dict.fromkeys(CONLL, read_conll),
 }
 FROM_WHERE = "paths in a recipe count from its folder, those on the command line from where you are"
 

@@ -15,7 +15,7 @@ def read_jsonl(path: Path, name: str) -> Iterator[RawRow | RowIssue]:
             if line is not None and not line.strip():
                 continue
             try:
-                yield RawRow(name, number, row_value(_text(line)))
+                yield RawRow(name, number, row_value(text_of(line)))
             except RowError as error:
                 yield error.issue(name, number)
 
@@ -29,7 +29,8 @@ def row_value(text: str) -> Value:
     return value
 
 
-def _text(line: bytes | None) -> str:
+def text_of(line: bytes | None) -> str:
+    """Return a line as text, or raise a RowError where it is none."""
     if line is None:
         raise RowError("the line is longer than 64 MB", code="long_line")
     try:

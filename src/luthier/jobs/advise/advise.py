@@ -30,7 +30,7 @@ from luthier.jobs.advise.wanted import Wanted
 from luthier.jobs.estimate import estimate_plan
 from luthier.jobs.looking import first_recipe, with_fitting_method
 from luthier.jobs.plan import resolve
-from luthier.jobs.prepare import check_sources
+from luthier.jobs.prepare import check_sources, refuse_heads
 from luthier.jobs.rooms import Rooms, real_rooms
 from luthier.jobs.stage import stage
 from luthier.recipe import Recipe
@@ -38,6 +38,7 @@ from luthier.recipe_io.read import recipe_from
 from luthier.score.intervals import estimate
 from luthier.score.names import MetricName, lower_is_better, title_of
 from luthier.score.verdict import estimate_text, number_text
+from luthier.train.spec import check_base
 
 if TYPE_CHECKING:
     from luthier.evaluate.alternatives.asking import Alternatives
@@ -65,6 +66,7 @@ def advise(wanted: Wanted, emit: Emit, *, rooms: Rooms | None = None) -> Advised
     split = {"validation": VALIDATION, "test": TEST}
     asked_for = {"data": {"path": list(wanted.files), "split": split}, "seed": wanted.seed}
     recipe = with_fitting_method(recipe_from(asked_for, wanted.overrides))
+    refuse_heads(recipe, "advise")
     check_sources(recipe)
     doors = rooms or real_rooms()
     share = wanted.budget_s / len(wanted.base_models)
@@ -72,6 +74,8 @@ def advise(wanted: Wanted, emit: Emit, *, rooms: Rooms | None = None) -> Advised
         _OnBase(wanted, recipe.model_copy(update={"base_model": name}), passages, doors, Budget(share), emit)
         for name in wanted.base_models
     ]
+    for one in asked:
+        check_base(recipe.train.method, one.base)
     key = key_of_call(wanted, recipe, [one.base for one in asked], passages)
     kept = kept_advice(wanted.out, key)
     if kept is not None:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from luthier.advise.diagnose.evidence import Data, Overlap, Splits
+from luthier.core.artifacts import HEAD_KINDS
 from luthier.examples.example import Example
 from luthier.examples.store import Encoded, Split
 from luthier.jobs.diagnose.folder import NO_BASE, NO_DATA, Opened, place
@@ -66,10 +67,12 @@ def splits_of(opened: Opened) -> Splits | str:
     held_out = [row for part in HELD_OUT for row in Split(opened.prepared.split(part)).examples()]
     if not held_out:
         return "no rows are held out"
-    stops = Template(load_tokenizer(opened.base.folder)).stop_ids
+    # What a head judges is no answer, and has no end to learn.
+    judged = opened.prepared.answer_kind in HEAD_KINDS
+    stops = frozenset[int]() if judged else Template(load_tokenizer(opened.base.folder)).stop_ids
     known = {_said(row): place(row.file, row.row) for row in train.examples()}
     same = [(row, known[said]) for row in held_out if (said := _said(row)) in known]
-    ends = sum(_ends(train.encoded(i), stops) for i in range(len(train)))
+    ends = len(train) if judged else sum(_ends(train.encoded(i), stops) for i in range(len(train)))
     return Splits(
         held_out=len(held_out),
         overlaps=tuple(Overlap(place(row.file, row.row), trained) for row, trained in same),

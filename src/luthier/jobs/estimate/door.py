@@ -23,7 +23,7 @@ from luthier.core.events import Emit, Event
 from luthier.core.settings import runs_dir
 from luthier.jobs.estimate.measuring import measure
 from luthier.jobs.estimate.work import Counted, count, is_fast, shape_of, shares
-from luthier.jobs.prepare import check_sources, settle
+from luthier.jobs.prepare import check_sources, refuse_heads, settle
 from luthier.jobs.rooms import Rooms, real_rooms
 from luthier.recipe import Plan, Recipe
 
@@ -63,6 +63,7 @@ def estimate_recipe(
     from luthier.recipe_io.read import check_recipe
 
     check_recipe(recipe)
+    refuse_heads(recipe, "estimate")
     check_sources(recipe)
     doors, started = rooms or real_rooms(), time.perf_counter()
     base = doors.base(recipe.base_model, emit)

@@ -18,7 +18,9 @@ from luthier.jobs.export.export import MAX_DROP, Terms, export_forms, refuse_fai
 from luthier.jobs.export.forms import check_packages
 from luthier.jobs.export.source import Most, Source, source_of_folder, source_of_run
 from luthier.jobs.pipeline import trained_of
+from luthier.jobs.predict import refuse_head
 from luthier.jobs.prepare import saved_plan
+from luthier.recipe import Plan
 
 MOST_PROMPTS = 10_000
 
@@ -74,9 +76,23 @@ def export_wanted(wanted: Wanted, emit: Emit) -> ExportResult:
 
 def _of_run(wanted: Wanted, folder: RunFolder, emit: Emit) -> ExportResult:
     out = (wanted.out or folder.room("export")).absolute()
+    plan = saved_plan(folder)
+    if plan.train.method.heads:
+        return _of_head(wanted, plan, folder, out, emit)
     source, trained = run_source(folder, emit, prompts=wanted.prompts)
     card = folder.card.read_text(encoding="utf-8") if folder.card.exists() else ""
     return _exported(wanted, source, out, emit, card=card, prepared=trained.prepared)
+
+
+def _of_head(wanted: Wanted, plan: Plan, folder: RunFolder, out: Path, emit: Emit) -> ExportResult:
+    from luthier.jobs.export.heads import export_heads
+    from luthier.model.base import resolve_base
+
+    if wanted.forms is None:
+        raise RecipeError("a model with a head has no smallest form", hint="name one: `--to merged`, or `--to adapter`")
+    trained = trained_of(folder, resolve_base(plan.base_model, emit))
+    card = folder.card.read_text(encoding="utf-8") if folder.card.exists() else ""
+    return ExportResult(exported=export_heads(wanted.forms, trained, out, emit, card=card).exported)
 
 
 def _exported(
@@ -93,6 +109,7 @@ def run_source(folder: RunFolder, emit: Emit, *, prompts: int) -> tuple[Source, 
     from luthier.model.base import resolve_base
 
     plan = saved_plan(folder)
+    refuse_head(plan, "be an adapter of a model that writes", where=folder.path)
     trained = trained_of(folder, resolve_base(plan.base_model, emit))
     template = plan.data.text_template
     return source_of_run(trained, plan.evaluate, emit, prompts=Most(prompts), text_template=template), trained

@@ -2,14 +2,12 @@
 
 import contextlib
 import functools
-import importlib.metadata
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import luthier
-from luthier.core.artifacts import Exported, Exports, Trained
+from luthier.core.artifacts import HEAD_KINDS, Exported, Exports, Trained
 from luthier.core.certificate import Certificate
 from luthier.core.errors import LuthierError
 from luthier.core.events import Emit, Event
@@ -27,15 +25,16 @@ from luthier.jobs.export.forms import (
     open_form,
     why_not_here,
 )
+from luthier.jobs.export.heads import export_heads
 from luthier.jobs.export.said import Said, say
 from luthier.jobs.export.source import Most, Source, source_of_run
+from luthier.jobs.export.versions import versions
 
 FAILED = "failed"
 """The folder of exports that did not pass."""
 IN_A_RUN = Most(32, tokens=2048)
 """Held-out prompts that certify the exports of a run; `luthier export` takes all."""
 MAX_DROP = 0.01
-VERSIONED = ("torch", "transformers", "peft", "onnxruntime-genai", "onnxruntime", "gguf", "xllamacpp")
 
 
 @dataclass(frozen=True)
@@ -57,6 +56,8 @@ class ExportFailedError(LuthierError):
 
 def run(asked: Sequence[ExportName | Form], given: Trained, out: Path, emit: Emit, *, card: str = "") -> Exports:
     """Write a run's model in each form asked for; raise ExportFailedError where one does not say the same."""
+    if given.prepared.answer_kind in HEAD_KINDS:
+        return export_heads(asked, given, out, emit, card=card)
     source = source_of_run(given, None, emit, prompts=IN_A_RUN)
     forms = tuple(form_of(one) for one in asked)
     made = export_forms(source, forms, out, emit, card=card)
@@ -182,7 +183,7 @@ def settle(  # noqa: PLR0913 (a manifest says much)
         data_sha256=source.data_sha256,
         run=source.run,
         adapters=dict(adapters or {}),
-        versions=dict(_versions()),
+        versions=versions(),
         certificates=dict(certificates),
         allowed_failed=failed and terms.allow_failed,
         manner=source.manner,
@@ -194,10 +195,3 @@ def settle(  # noqa: PLR0913 (a manifest says much)
     if at != aside:
         shutil.rmtree(aside, ignore_errors=True)
     return Exported(folder=at, format=title, files=files, bytes=size, certificates=dict(certificates))
-
-
-def _versions() -> Iterator[tuple[str, str]]:
-    yield "luthier", luthier.__version__
-    for name in VERSIONED:
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            yield name, importlib.metadata.version(name)

@@ -14,8 +14,9 @@ from luthier.core.errors import ModelError
 from luthier.model.adapters.lora import MOVES_BASE, LoraSpec
 from luthier.model.adapters.qlora import QloraSpec
 from luthier.model.adapting.by_peft import NAME, ByPeft
-from luthier.model.adapting.configs import TASK, targets, transposed
+from luthier.model.adapting.configs import targets, transposed
 from luthier.model.adapting.layers import check_names, check_untied, is_linear
+from luthier.model.headed import task_of
 
 WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
 Tensors = dict[str, torch.Tensor]
@@ -57,7 +58,7 @@ class Lora:
         config.init_lora_weights = True if spec.init == "default" else spec.init
         config.use_rslora, config.use_dora = spec.rslora, spec.dora
         config.rank_pattern, config.alpha_pattern = dict(spec.rank_pattern), dict(spec.alpha_pattern)
-        config.modules_to_save = list(spec.modules_to_save) or None
+        config.modules_to_save = [*spec.modules_to_save, *(config.modules_to_save or ())] or None
         if spec.init in MOVES_BASE:
             _check_begins(spec, model)
         return config
@@ -66,7 +67,7 @@ class Lora:
 def low_rank(spec: LoraSpec | QloraSpec, model: PreTrainedModel) -> LoraConfig:
     """Return the config of plain low-rank updates."""
     return LoraConfig(
-        task_type=TASK,
+        **task_of(model),
         r=spec.r,
         lora_alpha=2 * spec.r if spec.alpha == "auto" else spec.alpha,
         lora_dropout=spec.dropout,

@@ -9,9 +9,9 @@ import torch
 from luthier.core.errors import RecipeError
 from luthier.train.spec import TrainSpec
 
-LAYER = re.compile(r"\.(?:layers|h)\.(\d+)\.")
-EMBEDDING = re.compile(r"(?:^|\.)(?:embed_tokens|wte|wpe)\.")
-HEAD = re.compile(r"(?:^|\.)lm_head\.")
+LAYER = re.compile(r"\.(?:layers?|h)\.(\d+)\.")
+EMBEDDING = re.compile(r"(?:^|\.)(?:embed_tokens|embeddings|wte|wpe)\.")
+HEAD = re.compile(r"(?:^|\.)(?:lm_head|score|classifier)\.")
 SCALE = re.compile(r"\.ia3_l\b")
 UP = re.compile(r"\.lora_(?:embedding_)?B\b")
 """The second of LoRA's two matrices, which begins at zero."""

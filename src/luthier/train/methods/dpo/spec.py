@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
+from luthier.core.artifacts import HeadKind
 from luthier.core.spec import Spec
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ class DpoSpec(Spec):
     """How strongly to stay near the untuned model; larger stays nearer."""
 
     takes_pairs: ClassVar[bool] = True
+    heads: ClassVar[tuple[HeadKind, ...]] = ()
 
     def build(self) -> "Method":
         """Return the loss, counted in pairs."""

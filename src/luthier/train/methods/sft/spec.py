@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
+from luthier.core.artifacts import HeadKind
 from luthier.core.spec import Spec
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ class SftSpec(Spec):
     """Share of each target that is spread evenly over all tokens in training; validation losses stay without it."""
 
     takes_pairs: ClassVar[bool] = False
+    heads: ClassVar[tuple[HeadKind, ...]] = ()
 
     def build(self) -> "Method":
         """Return the loss, counted in target tokens."""

@@ -1,0 +1,111 @@
+"""Models with a head: transformers' own classes, the head drawn from the seed, and how they are loaded again."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import (
+    AutoConfig,
+    AutoModelForSequenceClassification,
+    AutoModelForTokenClassification,
+    PreTrainedConfig,
+    PreTrainedModel,
+)
+
+from luthier.core.errors import ModelError
+from luthier.model.checks import HEADED, check_folder
+from luthier.model.device import torch_device
+from luthier.model.headcard import HeadCard
+from luthier.model.load import LOAD_ERRORS, check_complete, first_line, load_model, load_tokenizer, quiet
+from luthier.model.reader import Reader
+
+POOLERS = ("pooler", "sequence_summary")
+"""Parts of a base that only a head uses; they are trained and kept whole with it."""
+
+
+def load_headed(folder: Path, card: HeadCard, *, seed: int) -> PreTrainedModel:
+    """Return a base with a new head for the card's outputs, drawn from `seed`; fp32, eval mode, best device."""
+    model, info = _loaded(folder, card, seed=seed)
+    heads = head_modules(model)
+    absent = [name for name in info["missing_keys"] if not any(f".{head}." in f".{name}" for head in heads)]
+    check_complete({"missing_keys": absent, "mismatched_keys": []}, folder)
+    return model
+
+
+def load_trained_head(folder: Path, card: HeadCard) -> PreTrainedModel:
+    """Return a model whose folder holds all of it, head included."""
+    model, info = _loaded(folder, card, seed=0)
+    check_complete(info, folder)
+    return model
+
+
+def load_whole(weights: Path) -> PreTrainedModel:
+    """Return the model that a folder of weights holds whole, with its head where it has one."""
+    card = HeadCard.read(weights)
+    return load_model(weights) if card is None else load_trained_head(weights, card)
+
+
+def load_base(folder: Path, weights: Path) -> PreTrainedModel:
+    """Return the base that an adapter in `weights` belongs on; its head, if any, is the adapter's to bring."""
+    card = HeadCard.read(weights)
+    return load_model(folder) if card is None else load_headed(folder, card, seed=0)
+
+
+def task_of(model: PreTrainedModel) -> dict[str, Any]:
+    """Return what PEFT must know of a model: its task, and which modules are trained and kept whole."""
+    name = type(model).__name__
+    if not name.endswith(HEADED):
+        return {"task_type": "CAUSAL_LM"}
+    task = "TOKEN_CLS" if name.endswith("ForTokenClassification") else "SEQ_CLS"
+    return {"task_type": task, "modules_to_save": head_modules(model)}
+
+
+def head_modules(model: PreTrainedModel) -> list[str]:
+    """Return the names of the modules that only the head needs: all beside the base, and the base's pooler."""
+    prefix = f"{model.base_model_prefix}."
+    beside = [name.split(".")[0] for name, _ in model.named_parameters() if not name.startswith(prefix)]
+    inside = [name for name, _ in model.base_model.named_children() if name in POOLERS]
+    parts = [name for name in inside if any(True for _ in model.base_model.get_submodule(name).parameters())]
+    return list(dict.fromkeys([*beside, *parts]))
+
+
+def _loaded(folder: Path, card: HeadCard, *, seed: int) -> tuple[PreTrainedModel, dict[str, list[str]]]:
+    check_folder(folder, headed=True)
+    # The mean of linear outputs of tokens is the linear output of their mean: a class that names tokens pools, too.
+    kind = AutoModelForTokenClassification if card.by_token else AutoModelForSequenceClassification
+    try:
+        with quiet(), torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            model, info = kind.from_pretrained(
+                folder,
+                config=_config(folder, card),
+                dtype=torch.float32,
+                attn_implementation="sdpa",
+                use_safetensors=True,
+                local_files_only=True,
+                ignore_mismatched_sizes=True,
+                output_loading_info=True,
+            )
+    except LOAD_ERRORS as error:
+        what = (
+            "no head fits on this model" if "Unrecognized configuration" in str(error) else "the model cannot be loaded"
+        )
+        raise ModelError(what, where={"folder": folder}, why=first_line(error)) from error
+    return model.to(torch_device()).eval(), info
+
+
+def _config(folder: Path, card: HeadCard) -> PreTrainedConfig:
+    config: PreTrainedConfig = AutoConfig.from_pretrained(folder, local_files_only=True)
+    config.num_labels = card.outputs
+    config.id2label = dict(enumerate(card.labels))
+    config.label2id = {label: number for number, label in enumerate(card.labels)}
+    config.problem_type = None if card.by_token else card.problem
+    config.use_cache = False
+    # Causal models find a text's last token by the pads after it.
+    if config.pad_token_id is None:
+        config.pad_token_id = Reader(load_tokenizer(folder)).pad_id
+    # Only an adapter's own dropout is wanted, as with every other method: the same rows always give the same loss.
+    for name, value in config.to_dict().items():
+        if "drop" in name and isinstance(value, float):
+            setattr(config, name, 0.0)
+    return config
