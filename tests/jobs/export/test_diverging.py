@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 
+from luthier.core.certificate import Share
+from luthier.jobs.export.certify import Limits, allowed_stops
 from luthier.jobs.export.diverging import divergence
 
 
@@ -46,3 +48,9 @@ def test_a_padded_vocabulary_is_compared_as_far_as_both_go() -> None:
     a = chances(1)
     padded = np.concatenate([a, np.full((4, 12), -90.0, dtype=np.float32)], axis=-1)
     assert divergence([a], [padded]).mean < 1e-12
+
+
+@pytest.mark.parametrize(("of", "exact", "allowed"), [(20, True, 0), (20, False, 1), (270, True, 5), (270, False, 5)])
+def test_few_answers_may_fewer_end_by_themselves(of: int, exact: bool, allowed: int) -> None:
+    limit = allowed_stops(Share(count=of - 1, of=of), Limits(exact=exact, max_drop=0.01))
+    assert allowed <= limit < allowed + 1

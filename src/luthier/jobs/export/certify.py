@@ -202,11 +202,16 @@ def _reasons(found: Certificate, source: Source, said: Said, engine: Engine, lim
     """Return why an export did not pass; what explains the others comes first."""
     reasons = [*_of_words(found, source, said, engine), *_of_weights(found, limits)]
     ours, theirs = found.source_stops, found.export_stops
-    if ours and theirs and theirs.value < ours.value - STOPS_LESS:
+    if ours and theirs and ours.count - theirs.count > allowed_stops(ours, limits):
         reasons.append(f"{theirs} answers end by themselves; of the tuned model's, {ours}")
     if not found.longest_works:
         reasons.append(f"the longest prompt, {found.longest_prompt_tokens:,} tokens, gets no answer")
     return reasons
+
+
+def allowed_stops(ours: Share, limits: Limits) -> float:
+    """Return how many answers fewer may end by themselves; of few prompts, one may where weights were rounded."""
+    return max(STOPS_LESS * ours.of, 0 if limits.exact else 1)
 
 
 def _of_words(found: Certificate, source: Source, said: Said, engine: Engine) -> list[str]:
