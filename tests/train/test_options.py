@@ -2,21 +2,26 @@
 
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
+from tests.train.headed import METHODS, prepare
 from tests.train.made import make_prepared, metrics_of, rows_of, same, spec_of, train, weights_of
 
 from luthier.core.artifacts import Prepared
 from luthier.core.errors import RecipeError
-from luthier.examples.store import Encoded, Noise
+from luthier.examples.store import Encoded, Noise, Split
 from luthier.model.adapters.full import FullSpec
 from luthier.model.adapters.lora import LoraSpec
+from luthier.model.headed import load_headed
+from luthier.model.headstep import HeadStep
 from luthier.model.step import FastStep, PlainStep
 from luthier.model.tiny import tiny_model
 from luthier.recipe_io.read import recipe_from
 from luthier.train.average import Average
 from luthier.train.batches import Batches, Cut
+from luthier.train.heads import head_card
 from luthier.train.methods.sft.spec import SftSpec
 from luthier.train.offload import Offload
 from luthier.train.optimizers.groups import groups_of
@@ -204,6 +209,19 @@ def test_noise_is_the_same_in_both_steps_and_within_its_bounds():
 
 def numbered(count: int):
     return enumerate(rows_of(count, 1))
+
+
+def test_noise_reaches_a_model_with_a_head_whatever_the_padding(tmp_path):
+    given = prepare(tmp_path, "label")
+    split = Split(given.split("train"))
+    card = head_card(METHODS["label"](), given, split)
+    step = HeadStep(load_headed(given.base.folder, card, seed=1), card)
+    quiet = [split.encoded(i) for i in range(6)]
+    loud = [replace(row, noise=Noise(i, 20.0)) for i, row in enumerate(quiet)]
+    with torch.no_grad():
+        together, alone = step.logits(loud), torch.cat([step.logits([row]) for row in loud])
+        assert torch.allclose(together, alone, atol=1e-5)
+        assert not torch.allclose(together, step.logits(quiet), atol=1e-3)
 
 
 def test_noise_depends_on_the_step_and_not_on_the_micro_batches(prepared):

@@ -26,6 +26,16 @@ def is_noisy(rows: Sequence[Encoded]) -> bool:
     return any(row.noise is not None for row in rows)
 
 
+def padded_noise(rows: Sequence[Encoded], channels: int) -> torch.Tensor | None:
+    """Return the noise on rows that are padded at their ends, (R, T, C), or None where there is none."""
+    if not is_noisy(rows):
+        return None
+    noise = torch.zeros(len(rows), max(len(row.ids) for row in rows), channels)
+    for i, row in enumerate(rows):
+        noise[i, : len(row.ids)] = noise_of(row, channels)
+    return noise
+
+
 @contextmanager
 def noisy(embedding: torch.nn.Module, noise: torch.Tensor | None) -> Iterator[None]:
     """Let an embedding add noise to what it returns, for a while."""

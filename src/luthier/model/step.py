@@ -18,7 +18,7 @@ from luthier.model.attention import NAME, LayoutAttention
 from luthier.model.fast.decoder import FastDecoder, why_not
 from luthier.model.head import Head
 from luthier.model.layout import build_layout, input_length
-from luthier.model.noise import is_noisy, noise_of, noisy
+from luthier.model.noise import is_noisy, noise_of, noisy, padded_noise
 
 Precision = Literal["fp32", "bf16", "fp16"]
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -83,13 +83,8 @@ class PlainStep:
             seen[i, : len(row.ids)] = 1
             labels[i, : len(row.ids)] = torch.tensor(row.ids).masked_fill(~torch.tensor(row.targets), -100)
 
-        embedding, noise = self.model.get_input_embeddings(), None
-        if is_noisy(rows):
-            channels = embedding.weight.shape[1]
-            noise = torch.zeros(len(rows), longest, channels)
-            for i, row in enumerate(rows):
-                noise[i, : len(row.ids)] = noise_of(row, channels)
-
+        embedding = self.model.get_input_embeddings()
+        noise = padded_noise(rows, embedding.weight.shape[1])
         with autocast(device, self.precision), noisy(embedding, noise):
             logits = self.model(input_ids=ids.to(device), attention_mask=seen.to(device), use_cache=False).logits
         # An adapter's virtual tokens come first, and predict nothing.
