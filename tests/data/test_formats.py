@@ -12,6 +12,7 @@ from luthier.data.formats.shape import Sample
 from luthier.data.rows import RowError, Value
 from luthier.data.spec import DataSpec
 from luthier.examples.example import Example
+from luthier.train.spec import JUDGED
 
 USER, ANSWER = {"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}
 CALL = {"id": "1", "type": "function", "function": {"name": "add", "arguments": '{"a": 1}'}}
@@ -80,7 +81,7 @@ def test_formats_of_conversations_are_recognised_and_say_the_same(name: str) -> 
 
 
 def test_all_formats_are_in_the_union() -> None:
-    assert {kind.name for kind in FORMATS} == set(ROWS) | {"preference", "templated", "labelled", "text"}
+    assert {kind.name for kind in FORMATS} == set(ROWS) | {"preference", "templated", "labelled", "text"} | {*JUDGED}
 
 
 @pytest.mark.parametrize("name", PAIRS)

@@ -26,8 +26,10 @@ READERS: dict[str, Reader] = {
     ".csv": read_csv,
     ".tsv": read_tsv,
     ".parquet": read_parquet,
-    **dict.fromkeys(CONLL, read_conll),
 }
+"""Of files that hold any columns."""
+KINDS: dict[str, Reader] = READERS | dict.fromkeys(CONLL, read_conll)
+"""All, with those that hold tokens and tags."""
 FROM_WHERE = "paths in a recipe count from its folder, those on the command line from where you are"
 
 
@@ -147,7 +149,7 @@ def _file(name: str, path: Path) -> FileSource:
     if kind is None:
         why = f"known are {_suffixes()}, each also with `.gz`"
         raise DataError("this kind of file is not known", where=where, why=why, hint="rename it, or convert it to one")
-    return FileSource(name, path, READERS[kind])
+    return FileSource(name, path, KINDS[kind])
 
 
 def _checked(rows: RowRange, name: str) -> RowRange:
@@ -159,11 +161,11 @@ def _checked(rows: RowRange, name: str) -> RowRange:
 
 def _kind(path: Path) -> str | None:
     name = path.name.lower().removesuffix(".gz")
-    return next((suffix for suffix in READERS if name.endswith(suffix)), None)
+    return next((suffix for suffix in KINDS if name.endswith(suffix)), None)
 
 
 def _suffixes() -> str:
-    return ", ".join(f"`{suffix}`" for suffix in READERS)
+    return ", ".join(f"`{suffix}`" for suffix in KINDS)
 
 
 def _missing(name: str, path: Path) -> DataError:
