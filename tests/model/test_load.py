@@ -49,7 +49,6 @@ ZOO: dict[str, tuple[Callable[[Path], object], str]] = {
     "the same, nested": (lambda f: set_config(f, text_config={"_attn_implementation": "a/b"}), "foreign code"),
     "kernels of a repository": (lambda f: set_config(f, attn_implementation="evil/kernels"), "foreign code"),
     "quantised": (lambda f: set_config(f, quantization_config={"quant_method": "gptq"}), "quantised"),
-    "encoder": (lambda f: set_config(f, model_type="bert", architectures=["BertModel"]), "BertModel"),
     "encoder-decoder": (
         lambda f: set_config(f, model_type="t5", architectures=["T5ForConditionalGeneration"]),
         "T5ForConditionalGeneration",

@@ -11,6 +11,7 @@ from luthier.score.names import (
     FROM_LOSSES,
     TITLES,
     AnswerMetric,
+    HeadMetric,
     MetricName,
     is_proportion,
     lower_is_better,
@@ -37,8 +38,9 @@ def test_every_metric_scores_every_row_within_its_range(metric: AnswerMetric) ->
 
 def test_names_are_the_recipes_names() -> None:
     assert spec.MetricName is MetricName
-    assert set(TITLES) == set(get_args(MetricName)) == {*get_args(AnswerMetric), *FROM_LOSSES}
-    assert [name for name in TITLES if lower_is_better(name)] == ["perplexity"]
+    assert set(TITLES) == set(get_args(MetricName))
+    assert set(TITLES) == {*get_args(AnswerMetric), *get_args(HeadMetric), *FROM_LOSSES}
+    assert {name for name in TITLES if lower_is_better(name)} == {"perplexity", "log_loss", "ece", "mae", "mse"}
 
 
 @pytest.mark.parametrize(

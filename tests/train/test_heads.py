@@ -252,9 +252,15 @@ def test_mean_pooling_is_chosen_where_the_base_says_so(tmp_path: Path) -> None:
     assert torch.allclose(alone.double(), torch.from_numpy(said(given, trained.weights)[0]), atol=1e-5)
 
 
-@pytest.mark.parametrize("pooling", ["model", "mean"])
 @pytest.mark.parametrize(
-    ("kind", "family"), [("label", "bert"), ("labels", "bert"), ("score", "llama"), ("label", "gpt2")]
+    ("kind", "family", "pooling"),
+    [
+        ("label", "bert", "mean"),
+        ("labels", "bert", "mean"),
+        ("score", "llama", "model"),
+        ("label", "gpt2", "model"),
+        ("label", "gpt2", "mean"),
+    ],
 )
 def test_a_linear_start_is_the_linear_fit(tmp_path: Path, kind: str, family: str, pooling: str) -> None:
     method = (RegressSpec if kind == "score" else ClassifySpec)(pooling=pooling)
@@ -267,3 +273,12 @@ def test_a_linear_start_is_the_linear_fit(tmp_path: Path, kind: str, family: str
         start_head(step.model, step.card, method, train, list[Event]().append, seed=3)
         assert float(loss(step, rows).loss) < 0.99 * drawn
     assert output_layer(step.model, step.card).out_features == step.card.outputs
+
+
+def test_a_head_is_drawn_where_what_it_reads_hardly_differs(tmp_path: Path) -> None:
+    # A pooler that was just drawn: fitted weights would be in the thousands, and no step of training would be small.
+    _, train, step = mean_step(tmp_path, "label", "bert", ClassifySpec())
+    before, events = output_layer(step.model, step.card).weight.detach().clone(), list[Event]()
+    start_head(step.model, step.card, ClassifySpec(), train, events.append, seed=3)
+    assert torch.equal(before, output_layer(step.model, step.card).weight)
+    assert "the head is drawn" in events[-1].message

@@ -17,7 +17,7 @@ from tests.laws.source import ROOT, SOURCE, clean_environment, dotted, module_na
 from tests.laws.test_unsafe import breaches_of
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-ABSENT = ("deepspeed", "ray", "mlflow", "gradio", "lightning", "pytorch_lightning", "zmq")
+ABSENT = ("deepspeed", "ray", "gradio", "lightning", "pytorch_lightning", "zmq")
 SCANNERS = ("picklescan", "modelscan", "fickling")
 STARTERS = ("subprocess.Popen", "subprocess.run", "subprocess.call", "subprocess.check_output", "os.execv", "os.spawnv")
 FLOORS = {"torch": "2.11", "transformers": "5.3", "starlette": "1.3.1", "python-multipart": "0.0.27"}
@@ -62,6 +62,11 @@ def test_cve_2024_43497_deepspeed_is_absent_and_commands_are_lists() -> None:
 def test_what_peers_were_hurt_by_is_neither_imported_nor_required(name: str) -> None:
     assert not imported((name,))
     assert name not in {requirement.name for requirement in requirements()}
+
+
+def test_mlflow_is_an_extra_and_only_its_client_writes_curves() -> None:
+    assert {place.split(":")[0] for place in imported(("mlflow",))} == {"trackers.py"}
+    assert "mlflow" not in {requirement.name for requirement in requirements()}
 
 
 def test_cve_2026_3059_2026_14890_2026_86793_2026_93034_2026_93088_no_pickle_on_the_wire() -> None:

@@ -127,12 +127,11 @@ def test_cve_2026_27893_nemotron_auto_map_runs_though_forbidden(
 
 @pytest.mark.parametrize("name", animals.ADAPTERS)
 def test_cve_2026_27893_adapters_with_code_or_pickles(zoo: Zoo, tmp_path: Path, canary: Path, name: str) -> None:
-    from luthier.model.adapter import PeftAdapter
     from luthier.model.adapters.lora import LoraSpec
     from luthier.model.load import load_model
 
     base, folder = good(tmp_path), tmp_path / "adapter"
-    tuner = PeftAdapter(LoraSpec())
+    tuner = LoraSpec().build()
     tuner.save(tuner.attach(load_model(base), seed=0), folder, base_model="model")
     make, words = animals.ADAPTERS[name]
     make(folder, canary)
@@ -169,9 +168,11 @@ def test_cve_2026_1839_a_pickle_in_a_checkpoint_is_not_opened_on_resume(zoo: Zoo
     import torch
 
     from luthier.train.checkpoint import Progress, save
+    from luthier.train.optimizers.optimizer import Optimizer
+    from luthier.train.spec import TrainSpec
 
-    sgd = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))])
-    path = save(tmp_path, Progress(identity="x", threads=1), weights={}, optimizer=sgd, best=None, keep=1)
+    optimizer = Optimizer({"weight": torch.nn.Parameter(torch.zeros(1))}, TrainSpec(learning_rate=0.1))
+    path = save(tmp_path, Progress(identity="x", threads=1), weights={}, optimizer=optimizer, others={}, keep=1)
     names = ("rng_state.pth", "optimizer.pt", "rng.bin", ".metadata")
     for name in names:
         (path / name).write_bytes(animals.pickled(canary))

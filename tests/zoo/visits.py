@@ -93,13 +93,16 @@ def recipe(path: str) -> str:
 def newest_checkpoint(folder: str) -> str | None:
     """Find the checkpoint a run would go on from, and restore it."""
     from luthier.train.checkpoint import newest_valid, restore
+    from luthier.train.optimizers.optimizer import Optimizer
+    from luthier.train.spec import TrainSpec
 
     path = newest_valid(Path(folder))
     if path is None:
         return None
     import torch
 
-    restore(path, weights={}, optimizer=torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))]))
+    optimizer = Optimizer({"weight": torch.nn.Parameter(torch.zeros(1))}, TrainSpec(learning_rate=0.1))
+    restore(path, weights={}, optimizer=optimizer)
     return path.name
 
 

@@ -20,6 +20,8 @@ from luthier.train.spec import AnyMethod
 
 MOST_ROWS = 4000
 """Rows of the fit at most: the first ones."""
+LEAST_SPREAD = 0.01
+"""Of a vector's dimensions; below it the fitted weights are so large that no small step of training is small."""
 
 
 def start_head(
@@ -30,6 +32,11 @@ def start_head(
         return
     count, layer = min(len(train), MOST_ROWS), output_layer(model, card)
     vectors = _read_by(layer, HeadStep(model, card), [train.encoded(row) for row in range(count)])
+    spread = float(np.median(vectors.std(axis=0)))
+    if spread < LEAST_SPREAD:
+        why = f"what it reads hardly differs from text to text (spread {spread:.2g})"
+        emit(Event(room="train", kind="note", message=f"the head is drawn, since {why}"))
+        return
     weights, bias = _fitted(vectors, card, train, seed=seed, centred=layer.bias is not None)
     with torch.no_grad():
         layer.weight.copy_(torch.from_numpy(weights))

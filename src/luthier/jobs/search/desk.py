@@ -18,7 +18,8 @@ from luthier.jobs.plan import as_plan, open_fields, resolve, value_at
 from luthier.jobs.prepare import check_sources
 from luthier.jobs.rooms import Rooms
 from luthier.jobs.search.read import set_words
-from luthier.jobs.search.space import COSTS, LOSS, Space
+from luthier.jobs.search.space import Space
+from luthier.jobs.search.strategy import COSTS, LOSS
 from luthier.jobs.stage import stage
 from luthier.recipe import Plan, Recipe
 from luthier.recipe_io.read import load_recipe

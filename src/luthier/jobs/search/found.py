@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 from luthier.core.artifacts import Comparison
 from luthier.jobs.search.desk import Desk
 from luthier.jobs.search.result import OWN, Searched, TrialResult, number_text, objective_title, tried_text
-from luthier.jobs.search.space import COSTS, LOSS, Choice, Dimension
+from luthier.jobs.search.space import Choice, Dimension
+from luthier.jobs.search.strategy import COSTS, LOSS
 from luthier.jobs.search.study import OUTCOME, Study, lower
 from luthier.score.names import is_proportion
 from luthier.score.paired import compare

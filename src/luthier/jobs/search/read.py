@@ -13,7 +13,8 @@ from luthier.core.errors import RecipeError
 from luthier.core.spec import Spec
 from luthier.core.yaml import Document, Where, read_yaml
 from luthier.jobs.search.names import SHORT_NAMES, path_of
-from luthier.jobs.search.space import COSTS, KINDS, LOSS, Dimension, Space, Strategy
+from luthier.jobs.search.space import KINDS, Dimension, Space
+from luthier.jobs.search.strategy import COSTS, LOSS, Strategy
 from luthier.recipe import Recipe
 from luthier.recipe_io.explain import closest, known_path
 from luthier.recipe_io.read import load_recipe

@@ -6,7 +6,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict
 
 from luthier.core.artifacts import Comparison
-from luthier.jobs.search.space import LOSS
+from luthier.jobs.search.strategy import LOSS
 from luthier.score.names import title_of
 
 State = Literal["done", "pruned", "failed", "unfinished"]

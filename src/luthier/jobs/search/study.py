@@ -8,7 +8,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from luthier.jobs.search.space import COSTS, LOSS, Choice, Dimension, FloatRange, IntRange, Space
+from luthier.jobs.search.space import Choice, Dimension, FloatRange, IntRange, Space
+from luthier.jobs.search.strategy import COSTS, LOSS
 from luthier.score.names import lower_is_better
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from luthier.jobs.plan import plan_yaml
 from luthier.jobs.search.child import ASKED
 from luthier.jobs.search.desk import Desk, note
 from luthier.jobs.search.result import OWN, number_text, objective_title, tried_text
-from luthier.jobs.search.space import COSTS, LOSS
+from luthier.jobs.search.strategy import COSTS, LOSS
 from luthier.jobs.search.study import OUTCOME, PARTS, Study
 from luthier.jobs.search.worker import Said, Worker
 
