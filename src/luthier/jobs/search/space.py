@@ -10,19 +10,17 @@ from luthier.core.spec import Spec
 from luthier.jobs.search.strategy import Strategy
 
 
-class FloatRange(Spec):
-    """A number between two limits."""
+class NumberRange(Spec):
+    """What both kinds of numbers have in common."""
 
-    type: Literal["float"]
-    """The word that picks this kind."""
     low: float
     """The least value."""
     high: float
     """The greatest value."""
     log: bool = False
-    """Whether each power of ten is as likely as the next."""
+    """Whether each power is as likely as the next."""
     step: float | None = Field(None, gt=0)
-    """Distance between values; any value between the limits when unset."""
+    """Distance between values."""
 
     @model_validator(mode="after")
     def _is_range(self) -> Self:
@@ -38,6 +36,15 @@ class FloatRange(Spec):
     def is_number(self) -> bool:
         """Whether values have an order and a distance."""
         return True
+
+
+class FloatRange(NumberRange):
+    """A number between two limits."""
+
+    type: Literal["float"]
+    """The word that picks this kind."""
+    step: float | None = Field(None, gt=0)
+    """Distance between values; any value between the limits when unset."""
 
     def points(self) -> list[Any] | None:
         """Return all values, or None where they are without number."""
@@ -47,7 +54,7 @@ class FloatRange(Spec):
         return [self.low + number * self.step for number in range(count)]
 
 
-class IntRange(Spec):
+class IntRange(NumberRange):
     """A whole number between two limits."""
 
     type: Literal["int"]
@@ -56,25 +63,8 @@ class IntRange(Spec):
     """The least value."""
     high: int
     """The greatest value."""
-    log: bool = False
-    """Whether each doubling is as likely as the next."""
     step: int | None = Field(None, ge=1)
     """Distance between values; 1 when unset."""
-
-    @model_validator(mode="after")
-    def _is_range(self) -> Self:
-        _check_range(self.low, self.high, log=self.log, step=self.step)
-        return self
-
-    @property
-    def ends(self) -> list[Any]:
-        """The values that the recipe must take for all between them to be taken."""
-        return [self.low, self.high]
-
-    @property
-    def is_number(self) -> bool:
-        """Whether values have an order and a distance."""
-        return True
 
     def points(self) -> list[Any] | None:
         """Return all values."""

@@ -13,8 +13,8 @@ from luthier.core.errors import ModelError
 Configure = Callable[[PreTrainedModel], PeftConfig]
 NAME = "default"
 """What PEFT calls the only adapter of a model."""
-MISFITS = (ValueError, NotImplementedError, TypeError, AssertionError, KeyError, AttributeError, RuntimeError)
-"""What PEFT raises of a model that an adapter does not fit."""
+MISFITS = (ValueError, NotImplementedError)
+"""What PEFT raises of a model that an adapter does not fit; anything else is a fault, and is seen as one."""
 
 
 class ByPeft:
