@@ -86,7 +86,7 @@ def _longest_tokens(recipe: Recipe, facts: Facts) -> int:
 def _room_tokens(recipe: Recipe, facts: Facts) -> int:
     """Return how many tokens' activations fit beside the weights."""
     model = facts.model
-    state = state_bytes(recipe.train) if recipe.train.adapter.traits.whole else 0
+    state = state_bytes(recipe.train) * _own_share(recipe, model.layers)
     budget = facts.machine.available_bytes * MEMORY_SHARE - model.parameters * (WEIGHT_BYTES + state)
     per_token = model.activation_bytes_per_token
     if recipe.train.activation_offload:
@@ -96,6 +96,14 @@ def _room_tokens(recipe: Recipe, facts: Facts) -> int:
         # One layer's activations at a time, and the input of each layer.
         per_token = per_token / max(1, model.layers) + 4 * model.hidden * model.layers
     return max(0, int(budget / max(1.0, per_token)) // 64 * 64)
+
+
+def _own_share(recipe: Recipe, layers: int) -> float:
+    """Return which share of the model's own weights trains, about."""
+    adapter = recipe.train.adapter
+    if not adapter.traits.whole:
+        return 0.0
+    return min(1.0, getattr(adapter, "layers", layers) / max(1, layers))
 
 
 def _predicted_seconds(recipe: Recipe, facts: Facts) -> float:

@@ -37,10 +37,9 @@ def render(recipe: Recipe, facts: Facts) -> Advice:
 
 def baselines(recipe: Recipe, facts: Facts) -> Advice:
     """What costs no tuning: prompts for a model that writes; for a head, what can be done without it."""
-    if not recipe.train.method.heads:
-        because = "what prompts alone reach"
-        return Advice(path="evaluate.baselines", value=baselines_for(facts.data.answer_kind), because=because)
-    because = "what is reached without tuning: the usual answer, and the untuned model's vectors"
+    because = "what prompts alone reach"
+    if recipe.train.method.heads:
+        because = "what is reached without tuning: the usual answer, and the untuned model's vectors"
     return Advice(path="evaluate.baselines", value=baselines_for(facts.data.answer_kind), because=because)
 
 

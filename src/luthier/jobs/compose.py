@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
@@ -25,6 +26,8 @@ SPARSE = ("ties", "dare")
 ANEW = "svd"
 """End of the ways that find the result's rank anew."""
 DENSITY = 0.5
+SEED = 7
+"""Of the ways that draw: the same adapters always give the same one."""
 CONFIG, WEIGHTS, MADE_OF = "adapter_config.json", "adapter_model.safetensors", "made_of.json"
 
 
@@ -41,8 +44,7 @@ class Asked:
     density: float | None = None
     rank: int | None = None
     base: str | None = None
-    """The base model; None is what the first adapter names."""
-    seed: int = 7
+    """The base model; None is what the adapters name."""
 
 
 class Composed(BaseModel):
@@ -69,7 +71,7 @@ def compose_adapters(asked: Asked, emit: Emit) -> Composed:
         if why := why_not_beside(folder):
             hint = "only plain LoRA can be composed; merge the others and export them by themselves"
             raise ModelError(f"`{name}` is no plain LoRA", where={"adapter": folder}, why=why, hint=hint)
-    named = asked.base or str(json.loads((folders[0] / CONFIG).read_text(encoding="utf-8"))["base_model_name_or_path"])
+    named = asked.base or _named_base(asked.adapters, folders, bases)
     model = resolve_base(named, emit)
     for name, other in zip(asked.adapters, bases, strict=True):
         if other is not None and other.weights_sha256 != model.weights_sha256:
@@ -78,7 +80,7 @@ def compose_adapters(asked: Asked, emit: Emit) -> Composed:
 
     emit(Event(room="export", kind="progress", message=f"composing {len(folders)} adapters by {asked.how}"))
     density = (asked.density or DENSITY) if asked.how.startswith(SPARSE) else None
-    composition = Composition(weights, asked.how, density, asked.rank, asked.seed)
+    composition = Composition(weights, asked.how, density, asked.rank, SEED)
     out = asked.out.absolute()
     with whole_folder(out) as folder:
         rank = compose(model.folder, folders, composition, folder, base_model=named)
@@ -86,11 +88,29 @@ def compose_adapters(asked: Asked, emit: Emit) -> Composed:
             {"name": Path(name).name, "weight": weight, "sha256": sha256_of(place / WEIGHTS)}
             for name, weight, place in zip(asked.adapters, weights, folders, strict=True)
         ]
-        told = {"how": asked.how, "density": density, "rank": rank, "seed": asked.seed, "made_of": made}
+        told = {"how": asked.how, "density": density, "rank": rank, "seed": SEED, "made_of": made}
         write_atomic(folder / MADE_OF, json.dumps(told, indent=2) + "\n")
     return Composed(
         folder=out, rank=rank, how=asked.how, weights=list(weights), adapters=list(asked.adapters), base_model=named
     )
+
+
+def _named_base(names: Sequence[str], folders: Sequence[Path], bases: Sequence[Base | None]) -> str:
+    """Return the one base that the adapters' own files name; those of runs are compared by their weights later."""
+    told = {
+        name: json.loads((folder / CONFIG).read_text(encoding="utf-8")).get("base_model_name_or_path")
+        for name, folder in zip(names, folders, strict=True)
+    }
+    found = {name: base for name, base in told.items() if base}
+    if not found:
+        hint = "name it with `--base`"
+        raise ModelError("the adapters do not say of which base they are", where={"adapter": folders[0]}, hint=hint)
+    loose = {base for name, of_run in zip(names, bases, strict=True) if of_run is None and (base := told[name])}
+    if len(loose | {next(iter(found.values()))}) > 1:
+        why = ", ".join(f"`{name}` names `{base}`" for name, base in found.items())
+        hint = "compose adapters of the same base; if these names mean one model, say which with `--base`"
+        raise ModelError("these adapters are not of one base", why=why, hint=hint)
+    return str(next(iter(found.values())))
 
 
 def _checked(asked: Asked) -> tuple[float, ...]:

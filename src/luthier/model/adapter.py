@@ -11,6 +11,7 @@ from peft import PeftModel
 from transformers import PreTrainedModel
 
 from luthier.core.errors import ModelError
+from luthier.model.adapters.bottleneck import BottleneckSpec
 from luthier.model.adapters.traits import BEFORE, BETWEEN, WITHIN
 from luthier.model.adapters.union import KNOWN
 from luthier.model.adapting.bottleneck import Bottleneck, load_bottlenecks
@@ -20,12 +21,11 @@ from luthier.model.adapting.prompts import SoftPrompt, soft_prompt, with_soft_pr
 from luthier.model.adapting.qlora import round_base
 from luthier.model.checks import read_json
 from luthier.model.headed import load_base, load_whole
-from luthier.model.load import LOAD_ERRORS
+from luthier.model.load import LOAD_ERRORS, first_line
 
 __all__ = ["Adapter", "adapter_off", "causal_lm", "is_linear", "load_tuned", "merge", "parameters", "ready"]
 
 ADAPTER_FILE = "adapter_model.safetensors"
-OURS = "LUTHIER_BOTTLENECK"
 
 
 class Adapter(Protocol):
@@ -58,17 +58,23 @@ def load_tuned(base_folder: Path, weights_folder: Path) -> torch.nn.Module:
     if told.get("auto_mapping"):
         raise ModelError("this adapter needs code from its repository, which never runs", where={"file": config})
     base = load_base(base_folder, weights_folder)
+    if kind == BottleneckSpec.traits.peft_type:
+        return load_bottlenecks(base, weights_folder).eval()
+    round_base(base, weights_folder)
+    tuned = load_peft(base, weights_folder)
+    return with_soft_prompt(tuned).eval() if tuned.active_peft_config.is_prompt_learning else tuned
+
+
+def load_peft(base: PreTrainedModel, folder: Path, *, name: str = "default") -> PeftModel:
+    """Return a base with an adapter in PEFT's format, eval mode; ModelError where they do not belong together."""
     try:
-        if kind == OURS:
-            return load_bottlenecks(base, weights_folder).eval()
-        round_base(base, weights_folder)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            tuned = PeftModel.from_pretrained(base, str(weights_folder)).eval()
-        return with_soft_prompt(tuned).eval() if tuned.active_peft_config.is_prompt_learning else tuned
+            return PeftModel.from_pretrained(base, str(folder), adapter_name=name).eval()
+    except torch.OutOfMemoryError:
+        raise
     except LOAD_ERRORS as error:
-        why = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise ModelError("the adapter cannot be loaded", where={"folder": weights_folder}, why=why) from error
+        raise ModelError("the adapter cannot be loaded", where={"folder": folder}, why=first_line(error)) from error
 
 
 def merge(model: torch.nn.Module) -> PreTrainedModel:

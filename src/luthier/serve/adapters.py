@@ -17,6 +17,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from luthier.core.errors import ModelError
+from luthier.model.adapters.lora import BASE_CHANGING
 from luthier.model.adapters.qlora import ROUNDED_BASE
 
 WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
@@ -28,8 +29,6 @@ UNDONE = (
     "arrow_config", "monteclora_config", "use_bdlora",
 )  # fmt: skip
 """Options of PEFT's LoRA that change what is computed and are not served."""
-BASE_CHANGING = ("pissa", "olora", "corda", "loftq", "lora_ga")
-"""Beginnings of `init_lora_weights` that change the base's weights too."""
 
 Size = tuple[int, int]
 """Inputs and outputs of a linear layer."""

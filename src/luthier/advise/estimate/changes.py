@@ -50,8 +50,8 @@ def _possible(work: Work, size: Size, missing: int, per_token: float) -> Iterato
 def _fewer_trained(work: Work, size: Size) -> Iterator[tuple[Change, float]]:
     copies = work.state_bytes + BEST_BYTES
     if work.full:
-        saved = size.parameters * copies
-        because = f"trains small updates instead of all weights and saves about {_gb(saved)}"
+        saved = (size.trainable or size.parameters) * copies
+        because = f"trains small updates instead of the model's own weights and saves about {_gb(saved)}"
         yield Change(path="train.adapter", value="{name: lora}", because=because), saved
     elif work.ranked and size.trainable * (WEIGHT_BYTES + copies) > size.parameters // 4:
         saved = size.trainable * work.state_bytes * 0.75

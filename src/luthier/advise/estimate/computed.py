@@ -44,7 +44,8 @@ def computed_numbers(work: Work, size: Size, machine: Machine, *, prepare_second
     watched = work.trainings * work.validations * sum(shape.load(size) for shape in work.watched) / 2
     asked = work.systems * work.test_rows * (work.prompt_tokens + work.most_new_tokens)
     trained = size.trainable or size.parameters
-    weights = trained * VALUE_BYTES
+    # Where the model's own weights train, all of it is saved.
+    weights = (size.parameters if work.full else trained) * VALUE_BYTES
     # A checkpoint has no gradient, but the weights and the best ones so far.
     checkpoint = int(trained * (work.state_bytes + BEST_BYTES))
     merged = size.parameters * VALUE_BYTES if "merged" in work.exports else 0

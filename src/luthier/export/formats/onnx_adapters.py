@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from luthier.core.errors import ModelError
+from luthier.model.adapters.lora import BASE_CHANGING
 from luthier.model.adapters.qlora import ROUNDED_BASE
 from luthier.model.checks import read_json
 
@@ -25,8 +26,6 @@ NODE = re.compile(r"/(?:model/layers\.(\d+)/(?:attn|mlp)/|)(\w+)/MatMul(?:_Q[48]
 TENSOR = re.compile(r"base_model\.model\.(.+)\.lora_([AB])\.weight")
 MODULE = re.compile(r"(?:.*\.layers\.(\d+)\.(?:self_attn|attn|mlp)\.|)(\w+)")
 FUSED = {"qkv_proj": ("q_proj", "k_proj", "v_proj"), "gate_up_proj": ("gate_proj", "up_proj")}
-BASE_CHANGING = ("pissa", "olora", "corda", "loftq", "lora_ga")
-"""Beginnings of `init_lora_weights` that change the base's weights too."""
 Place = tuple[int | None, str]
 """A layer's number, None for the output layer, and the matrix's name there."""
 

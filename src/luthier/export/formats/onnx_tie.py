@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 EMBEDDING, HEAD = "/model/embed_tokens/Gather", re.compile(r"/lm_head/MatMul_Q\d+")
 
 
-def tie_embeddings(path: Path) -> bool:
-    """Let the embeddings of the model file `path` gather rows of its quantised head; return whether there was one.
+def tie_embeddings(path: Path) -> None:
+    """Let the embeddings of the model file `path` gather rows of its quantised head; where there is none, they stay.
 
     The row of a word is the same blocks and scales in both: `MatMulNBits` keeps them as (words, blocks, bytes of a
     block), ONNX Runtime's `GatherBlockQuantized` reads them as (words, bytes).
@@ -30,13 +30,12 @@ def tie_embeddings(path: Path) -> bool:
     embedding = nodes.get(EMBEDDING)
     head = next((node for name, node in nodes.items() if HEAD.fullmatch(name)), None)
     if embedding is None or head is None:
-        return False
+        return
     _gather_from(head, embedding, model.graph)
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
         ir.save(model, Path(folder) / path.name, external_data=f"{path.name}.data")
         for written in Path(folder).iterdir():
             written.replace(path.parent / written.name)
-    return True
 
 
 def _gather_from(head: "ir.Node", embedding: "ir.Node", graph: "ir.Graph") -> None:

@@ -7,7 +7,7 @@ import shutil
 import tempfile
 import time
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import psutil
 
@@ -174,7 +174,15 @@ def size_of(plan: Plan, base: Base) -> Size:
             plan.train.adapter,
             [tuple(weight.shape) for weight in linear],
             hidden=text.hidden_size,
+            keys=_key_channels(text),
             layers=text.num_hidden_layers,
             parameters=model.num_parameters(),
         ),
     )
+
+
+def _key_channels(config: Any) -> int:
+    """Return the channels of a layer's keys."""
+    heads = config.num_attention_heads
+    width = getattr(config, "head_dim", None) or config.hidden_size // heads
+    return int((getattr(config, "num_key_value_heads", None) or heads) * width)

@@ -121,7 +121,7 @@ def _of_base(wanted: Wanted, name: str, emit: Emit) -> ExportResult:
     base = resolve_base(name, emit)
     sources = [_of_adapter(text, base, wanted, emit) for text in wanted.adapters]
     out = (wanted.out or Path("exports") / Path(base.title).name).absolute()
-    if len(sources) > 1 or (sources and all(form.name.startswith("onnx") for form in wanted.forms or ())):
+    if len(sources) > 1 or (sources and _switches(wanted, sources[0])):
         if wanted.forms is None:
             raise RecipeError("`--to auto` takes one adapter", hint="name a form: `--to onnx`")
         terms = Terms(max_drop=wanted.max_drop, allow_failed=wanted.allow_failed)
@@ -129,6 +129,14 @@ def _of_base(wanted: Wanted, name: str, emit: Emit) -> ExportResult:
         exported = [export_with_adapters(whole, sources, form, out, terms, emit) for form in wanted.forms]
         return ExportResult(exported=exported)
     return _exported(wanted, sources[0] if sources else source_of_folder(base, None), out, emit)
+
+
+def _switches(wanted: Wanted, source: Source) -> bool:
+    """Tell whether one adapter is to be switchable in an ONNX model: only plain LoRA can be; others are merged."""
+    from luthier.serve.adapters import why_not_beside
+
+    only_onnx = all(form.name.startswith("onnx") for form in wanted.forms or ())
+    return only_onnx and source.weights is not None and why_not_beside(source.weights) is None
 
 
 def _of_adapter(text: str, base: Base, wanted: Wanted, emit: Emit) -> Source:

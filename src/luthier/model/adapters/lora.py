@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from luthier.model.adapter import Adapter
 
 Init = Literal["default", "gaussian", "orthogonal", "pissa", "olora"]
+BASE_CHANGING = ("pissa", "olora", "corda", "loftq", "lora_ga")
+"""Beginnings of PEFT's `init_lora_weights` that change the base's weights too."""
 MOVES_BASE = ("pissa", "olora")
 """Ways to begin that take a part of the base's weights into the update."""
 

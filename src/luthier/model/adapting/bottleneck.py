@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 from pydantic import ValidationError
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from transformers import PreTrainedModel
 
@@ -81,7 +82,10 @@ def load_bottlenecks(model: PreTrainedModel, folder: Path) -> PreTrainedModel:
     except ValidationError as error:
         raise ModelError("the adapter's config cannot be read", where={"folder": folder}, why=str(error)) from error
     model = Bottlenecks(spec).attach(model, seed=0)
-    saved, ours = load_file(folder / WEIGHTS), dict(_weights(model))
+    try:
+        saved, ours = load_file(folder / WEIGHTS), dict(_weights(model))
+    except (OSError, SafetensorError) as error:
+        raise ModelError("the adapter's weights cannot be read", where={"folder": folder}, why=str(error)) from error
     wrong = [name for name in {**saved, **ours} if name not in saved or name not in ours or _differ(saved, ours, name)]
     if wrong:
         why = f"its {sorted(wrong)[0]} does not fit"

@@ -7,10 +7,12 @@ from typing import Any
 
 import torch
 from peft import PeftModel
+from peft.tuners.lora import LoraLayer
 
 from luthier.core.errors import ModelError
+from luthier.model.adapter import load_peft
 from luthier.model.adapting.by_peft import MISFITS, NAME
-from luthier.model.load import load_model
+from luthier.model.load import LOAD_ERRORS, first_line, load_model
 
 
 @dataclass(frozen=True)
@@ -30,9 +32,13 @@ class Composition:
 def compose(base: Path, adapters: Sequence[Path], asked: Composition, out: Path, *, base_model: str) -> int:
     """Write the composed adapter in PEFT's format into a folder, and return its rank."""
     names = [f"adapter{number}" for number in range(len(adapters))]
-    tuned = PeftModel.from_pretrained(load_model(base), str(adapters[0]), adapter_name=names[0])
+    tuned = load_peft(load_model(base), adapters[0], name=names[0])
     for name, folder in zip(names[1:], adapters[1:], strict=True):
-        tuned.load_adapter(str(folder), adapter_name=name)
+        try:
+            tuned.load_adapter(str(folder), adapter_name=name)
+        except LOAD_ERRORS as error:
+            raise ModelError("the adapter cannot be loaded", where={"folder": folder}, why=first_line(error)) from error
+    _check_rank(tuned, asked.rank)
     lora: Any = tuned.base_model
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(asked.seed)
@@ -50,6 +56,14 @@ def compose(base: Path, adapters: Sequence[Path], asked: Composition, out: Path,
     _check_finite(tuned)
     tuned.save_pretrained(str(out), selected_adapters=[NAME], save_embedding_layers=False)
     return int(config.r)
+
+
+def _check_rank(tuned: PeftModel, rank: int | None) -> None:
+    """Raise ModelError where a matrix has fewer rows or columns than the result is to have ranks."""
+    least = min(min(part.weight.shape) for part in tuned.modules() if isinstance(part, LoraLayer))
+    if rank is not None and rank > least:
+        hint = f"set it to {least} at most"
+        raise ModelError(f"an adapted matrix has only rank {least}", where={"option": "--rank"}, hint=hint)
 
 
 def _check_finite(tuned: PeftModel) -> None:

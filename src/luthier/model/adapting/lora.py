@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import torch
 from peft import LoraConfig, PeftModel
@@ -11,8 +12,8 @@ from safetensors.torch import load_file, save_file
 from transformers import PreTrainedModel
 
 from luthier.core.errors import ModelError
-from luthier.model.adapters.lora import MOVES_BASE, LoraSpec
-from luthier.model.adapters.qlora import QloraSpec
+from luthier.model.adapters.lora import BASE_CHANGING, MOVES_BASE, LoraSpec
+from luthier.model.adapters.qlora import ROUNDED_BASE, QloraSpec
 from luthier.model.adapting.by_peft import NAME, ByPeft
 from luthier.model.adapting.configs import targets, transposed
 from luthier.model.adapting.layers import check_names, check_untied, is_linear
@@ -129,6 +130,9 @@ def _take_over(folder: Path, tuned: PeftModel) -> None:
     except (OSError, ValueError, SafetensorError) as error:
         hint = f"name a folder with {CONFIG} and {WEIGHTS}"
         raise ModelError("the adapter to go on from cannot be read", where=where, why=str(error), hint=hint) from error
+    if why := _on_another_base(folder, told):
+        hint = "train anew from it on that base, or merge it there and take the merged model as `base_model`"
+        raise ModelError("the adapter to go on from is of another base", where=where, why=why, hint=hint)
     ours = tuned.peft_config[NAME]
     for option, field in OPTIONS.items():
         theirs, own = told.get(option), getattr(ours, option)
@@ -147,6 +151,14 @@ def _take_over(folder: Path, tuned: PeftModel) -> None:
             hint="set `train.adapter.target_modules` to those it was made with; it must be of the same base",
         )
     set_peft_model_state_dict(tuned, found)
+
+
+def _on_another_base(folder: Path, told: dict[str, Any]) -> str:
+    """Return why an adapter does not stand on the base as it is; empty where it does."""
+    if (folder / ROUNDED_BASE).exists():
+        return "it was trained beside a base rounded to 4 bits"
+    begun = str(told.get("init_lora_weights")).lower()
+    return f"it began as `{begun}`, which changes the base's weights too" if begun.startswith(BASE_CHANGING) else ""
 
 
 OPTIONS = {
