@@ -4,15 +4,18 @@ from typing import Annotated, Literal, Self, get_args
 
 from pydantic import Field, model_validator
 
-from luthier.core.artifacts import HEAD_KINDS, AnswerKind
+from luthier.core.artifacts import HEAD_KINDS, VECTOR_KINDS, AnswerKind
 from luthier.core.spec import Auto, Spec
 from luthier.score.names import MetricName
 
-BaselineName = Literal["zero-shot", "few-shot", "majority", "linear-head", "nearest"]
+BaselineName = Literal["zero-shot", "few-shot", "majority", "linear-head", "nearest", "untuned", "tf-idf"]
 PROMPTED: tuple[BaselineName, ...] = ("zero-shot", "few-shot")
 """Baselines of models that write."""
 FROZEN: tuple[BaselineName, ...] = ("majority", "linear-head", "nearest")
 """Baselines of heads: the usual answer, and the untuned model's vectors with a linear head or the nearest texts."""
+
+VECTORS: tuple[BaselineName, ...] = ("tf-idf", "untuned")
+"""Baselines of vectors: the texts' shared words, and the untuned model's vectors."""
 
 
 class UserMetric(Spec):
@@ -65,6 +68,8 @@ class EvaluateSpec(Spec):
 
 def baselines_for(kind: AnswerKind) -> tuple[BaselineName, ...]:
     """Return the baselines that suit a kind of answer."""
+    if kind in VECTOR_KINDS:
+        return VECTORS
     if kind == "spans":
         return FROZEN[:2]
     return FROZEN if kind in HEAD_KINDS else PROMPTED

@@ -65,6 +65,8 @@ class Example(BaseModel):
     """The number that a text has; only for a head."""
     spans: tuple[Span, ...] | None = None
     """The entities of a text, in their order; only for a head."""
+    others: tuple[str, ...] | None = None
+    """The texts that the text is compared with: a matching one, and one that does not match; only for vectors."""
     rejected: Message | None = None
     """An answer that is liked less than the last message; only in data of preferences."""
     file: str = ""
@@ -82,7 +84,7 @@ class Example(BaseModel):
     @property
     def is_judged(self) -> bool:
         """Whether this is a text with what a head is to say of it, and not an answer to write."""
-        known = (self.label, self.labels, self.score, self.spans)
+        known = (self.label, self.labels, self.score, self.spans, self.others)
         untrained = bool(self.segments) and not any(segment.target for segment in self.segments)
         return untrained and any(one is not None for one in known)
 
@@ -90,6 +92,11 @@ class Example(BaseModel):
     def text(self) -> str:
         """The raw text, all of it."""
         return "".join(segment.text for segment in self.segments)
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """The raw text, and those that it is compared with."""
+        return (self.text, *(self.others or ()))
 
     @property
     def answer(self) -> str:
@@ -110,6 +117,8 @@ class Example(BaseModel):
 
     @property
     def _judgement(self) -> str:
+        if self.others is not None:
+            return self.others[0] if self.score is None else f"{self.score:g}"
         if self.labels is not None:
             return ", ".join(self.labels)
         if self.spans is not None:

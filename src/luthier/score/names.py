@@ -34,8 +34,13 @@ HeadMetric = Literal[
     "entity_f1",
     "entity_precision",
     "entity_recall",
+    "accuracy_at_1",
+    "mrr_at_10",
+    "ndcg_at_10",
+    "triplet_accuracy",
 ]
-"""Metrics of what a head says: of its labels and their probabilities, of its numbers, of the entities it finds."""
+"""Metrics of what a head says: of its labels and their probabilities, of its numbers, of the entities it finds, and of
+how near texts are to their matches."""
 
 LossMetric = Literal["preference_accuracy", "perplexity"]
 """Metrics that come from losses, not from answers: the share of pairs whose better answer is the likelier one (0 to 1),
@@ -70,6 +75,10 @@ TITLES: dict[str, str] = {
     "spearman": "Spearman's ρ",
     "entity_precision": "entity precision",
     "entity_recall": "entity recall",
+    "accuracy_at_1": "accuracy@1",
+    "mrr_at_10": "MRR@10",
+    "ndcg_at_10": "nDCG@10",
+    "triplet_accuracy": "triplet accuracy",
     "perplexity": "perplexity",
 }
 """What reports call each metric."""
@@ -89,6 +98,9 @@ _BY_KIND: dict[AnswerKind, tuple[MetricName, ...]] = {
     "label": ("accuracy", "macro_f1", "log_loss", "ece"),
     "labels": ("micro_f1", "macro_f1", "subset_accuracy", "log_loss", "ece"),
     "score": ("mae", "mse", "pearson", "spearman"),
+    "match": ("mrr_at_10", "accuracy_at_1", "ndcg_at_10"),
+    "triplet": ("triplet_accuracy", "mrr_at_10", "accuracy_at_1", "ndcg_at_10"),
+    "likeness": ("spearman", "pearson"),
     "spans": ("entity_f1", "entity_precision", "entity_recall"),
 }
 
@@ -112,4 +124,6 @@ def is_proportion(metric: str) -> bool:
         "json_valid",
         "preference_accuracy",
         "subset_accuracy",
+        "accuracy_at_1",
+        "triplet_accuracy",
     )
