@@ -108,7 +108,7 @@ def test_the_gradient_of_a_batch_does_not_depend_on_its_micro_batches(tmp_path: 
         groups = Cut(tokens, share=False)(rows)
         step.model.zero_grad(set_to_none=True)
         part = backward_whole(loss, step, groups, torch.Tensor.backward, torch.enable_grad)
-        found.append((len(groups), float(part.loss), gradients_of(step.model)))
+        found.append((len(groups), float(part.loss.detach()), gradients_of(step.model)))
     (one, loss_of_one, whole), (several, loss_of_several, cached) = found
     assert one == 1 and several > 2 and loss_of_one == pytest.approx(loss_of_several, abs=1e-4)
     assert whole.keys() == cached.keys() and all(torch.allclose(whole[key], cached[key], atol=1e-5) for key in whole)
@@ -245,7 +245,7 @@ def test_options_are_the_constructors(tmp_path: Path) -> None:
 
 LATER = (
     HEADER
-    + "class Mine(nn.Module):\n    def forward(self, anchor, positive):\n        if len(anchor) == 8:\n"
+    + "class Mine(nn.Module):\n    def forward(self, anchor, positive):\n        if {when} and len(anchor) == 8:\n"
     + "            {what}\n        return (anchor - positive).square().mean()\n"
 )
 
@@ -259,13 +259,18 @@ LATER = (
     ],
 )
 def test_a_loss_that_breaks_later_names_step_and_rows(tmp_path: Path, what: str, told: str, line: int | None) -> None:
-    method = EmbedSpec(loss=own(tmp_path, LATER.replace("{what}", what)))
+    text = LATER.replace("{what}", what)
+    method = EmbedSpec(loss=own(tmp_path, text.replace("{when}", "torch.is_grad_enabled()")))
     check_own_loss(method.loss, "match", size=8)
     with pytest.raises(TrainingError, match=told) as caught:
         quick(tmp_path, "match", method=method)
     assert caught.value.where["step"] == "1" and caught.value.where["rows"].startswith("rows.jsonl:")
     if line:
         assert caught.value.where["file"] == f"{tmp_path / 'mine.py'}:{line}" and "no more" in caught.value.why
+        method = EmbedSpec(loss=own(tmp_path, text.replace("{when}", "not torch.is_grad_enabled()")))
+        with pytest.raises(TrainingError, match=told) as caught:
+            quick(tmp_path, "match", method=method, out="other")
+        assert (caught.value.where["step"], caught.value.where["rows"][:23]) == ("0", "those of the validation")
 
 
 def test_another_file_than_the_plans_is_refused(tmp_path: Path) -> None:

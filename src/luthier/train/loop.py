@@ -141,7 +141,7 @@ class Loop:
         # Divide by the units of the whole batch, not of each micro-batch:
         # only so does the split into micro-batches not change the result.
         units, tally = sum(map(self.method.units, batch.micro_batches)), Tally()
-        with self.told_of(batch):
+        with self.told_of(batch.step + 1, lambda: self.row_names(batch.rows)):
             for part in self.parts(batch, units=units):
                 tally.add(part)
         means = tally.means()
@@ -179,20 +179,20 @@ class Loop:
         self.scaler.scale(loss).backward()
 
     @contextmanager
-    def told_of(self, batch: Batch) -> Iterator[None]:
+    def told_of(self, step: int, rows: Callable[[], str]) -> Iterator[None]:
         """Say of what goes wrong in which step, and with which rows."""
         try:
             yield
         except (torch.OutOfMemoryError, MemoryError) as error:
-            data = {"fault": "out_of_memory", "step": batch.step + 1}
+            data = {"fault": "out_of_memory", "step": step}
             self.emit(Event(room="train", kind="note", message="out of memory", data=data))
             raise ResourceError(
                 "out of memory",
-                where={"step": batch.step + 1, "field": "train.micro_batch_tokens"},
+                where={"step": step, "field": "train.micro_batch_tokens"},
                 hint=f"set it below {self.spec.micro_batch_tokens}, or `train.gradient_checkpointing: true`",
             ) from error
         except TrainingError as error:
-            where = {"step": batch.step + 1, "rows": self.row_names(batch.rows), **error.where}
+            where = {"step": step, "rows": rows(), **error.where}
             raise TrainingError(error.what, where=where, why=error.why, hint=error.hint) from error
 
     def not_finite(self, batch: Batch, loss: float, norm: float) -> TrainingError:
@@ -218,8 +218,8 @@ class Loop:
     @torch.no_grad()
     def price(self, groups: Iterable[list[Encoded]], tally: Tally) -> None:
         """Count the loss of rows, without gradients and without dropout."""
-        whole = whole_of(self.method)
-        with at_rest(self.model.model):
+        whole, step = whole_of(self.method), self.progress.step
+        with at_rest(self.model.model), self.told_of(step, lambda: "those of the validation after this step"):
             for rows in groups:
                 part = price_whole(whole, self.model, self.batches.cut(rows)) if whole else None
                 tally.add(part or self.method(self.model, rows))
