@@ -128,6 +128,7 @@ class Surveyor:
         ledger.prompt.append(
             _number(_digest(context.model_dump_json(exclude={"file", "row", "label", *LATER}))) if context else 0
         )
+        ledger.passage.append(_number(_digest(example.passage)) if example.passage else 0)
         # Several pairs of one prompt do not contradict each other.
         ledger.answer.append(0 if example.rejected else _number(_digest(example.answer)))
         ledger.label.append(self.survey.answers.add(example))

@@ -118,6 +118,13 @@ class Example(BaseModel):
         return tuple(dict.fromkeys(quote.text for quote in self.quotes or ()))
 
     @property
+    def passage(self) -> str | None:
+        """The text that a question is asked about: the second segment, or what precedes the prompt's last paragraph."""
+        if self.quotes is None:
+            return None
+        return self.segments[1].text if self.segments else self.messages[0].content.rpartition("\n\n")[0]
+
+    @property
     def answer(self) -> str:
         """The last trained text, or what a head is to say: what an evaluation compares with."""
         if self.is_judged:

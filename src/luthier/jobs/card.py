@@ -119,7 +119,7 @@ def _use_head(plan: Plan) -> Iterator[str]:
     if "score" in plan.train.method.heads:
         yield "\n`head.json` has `mean` and `spread`: a number is mean + spread x output."
     elif "quote" in plan.train.method.heads:
-        yield "\n`head.json` has the windows' `tokens` and `stride`, the `longest` answer, and the `threshold` of no answer."
+        yield "\n`head.json` has `tokens` and `stride` of windows, the `longest` answer, and a `threshold` for none."
     else:
         yield "\n`head.json` has the `temperature` by which outputs are divided before they become probabilities."
     yield "\nOr ask it with `luthier predict RUN`, where RUN is the run folder."

@@ -7,6 +7,7 @@ import torch
 from numpy.typing import NDArray
 
 from luthier.examples.store import Encoded
+from luthier.model.adapter import causal_lm
 from luthier.model.headcard import HeadCard
 from luthier.model.noise import noisy, padded_noise
 from luthier.model.step import Precision, TargetLoss, autocast
@@ -39,7 +40,7 @@ class HeadStep:
         embedding = self.model.get_input_embeddings()
         noise = padded_noise(rows, embedding.weight.shape[1])
         with autocast(device, self.precision), noisy(embedding, noise):
-            said = self.model(input_ids=ids.to(device), attention_mask=seen.to(device), **self._segments(rows, ids))
+            said = self._inner(input_ids=ids.to(device), attention_mask=seen.to(device), **self._segments(rows, ids))
         if self.card.kind == "quote":
             return torch.stack([said.start_logits, said.end_logits], dim=-1).float()[seen.to(device).bool()]
         logits = said.logits.float()
@@ -48,6 +49,11 @@ class HeadStep:
         places = [(i, token) for i, row in enumerate(rows) for token in row.words]
         row, token = torch.tensor(places, dtype=torch.long, device=device).view(-1, 2).unbind(1)
         return logits[row, token]
+
+    @property
+    def _inner(self) -> torch.nn.Module:
+        """The model that runs: PEFT's own class for questions does not hand on which tokens are the text's."""
+        return causal_lm(self.model) if self.card.kind == "quote" else self.model
 
     def _segments(self, rows: Sequence[Encoded], ids: torch.Tensor) -> dict[str, torch.Tensor]:
         """Return which tokens are the text's and what ends it, where the model is to be told."""

@@ -62,13 +62,13 @@ def read_pair(tokenizer: PreTrainedTokenizerBase, question: str, text: str) -> P
 
 def _as_encoder(tokenizer: PreTrainedTokenizerBase, question: str, text: str) -> Pair | None:
     """Return the pair as the tokenizer makes it; None where it does not begin with the token for a whole text."""
-    read = tokenizer(question, text, return_offsets_mapping=True, verbose=False)
+    read = tokenizer(question, text, return_offsets_mapping=True, return_token_type_ids=True, verbose=False)
     ids, parts = list(read["input_ids"]), read.sequence_ids(0)
     if not ids or ids[0] != tokenizer.cls_token_id:
         return None
     tokens = [place for place, part in enumerate(parts) if part == 1]
     first, last = (tokens[0], tokens[-1] + 1) if tokens else (len(ids), len(ids))
-    second = any(read["token_type_ids"][first:last]) if "token_type_ids" in read else False
+    second = any(read["token_type_ids"][first:last])
     return Pair(ids, first, _places(read["offset_mapping"][first:last], text), nothing=0, segments=second)
 
 

@@ -20,6 +20,7 @@ from luthier.model.load import load_tokenizer
 from luthier.model.pairs import Pair, read_pair
 from luthier.model.quoting import find_quotes
 
+WORD = re.compile(r"\w+")
 SENTENCE = re.compile(r"[^.!?。！？\n]*[^.!?。！？\s][^.!?。！？\n]*[.!?。！？]*[\"'”’)]*")
 
 
@@ -71,8 +72,13 @@ class Quoting:
 
         known = dict.fromkeys(example.segments[1].text for example in self.exam.train)
         sentences = [sentence for text in known for sentence in sentences_of(text)]
-        words = TfidfVectorizer(sublinear_tf=True, token_pattern=r"(?u)\w+").fit(sentences)
-        return [_nearest(words.transform, question, sentences_of(text)) for question, text in self._parts]
+        vectors = TfidfVectorizer(sublinear_tf=True, analyzer=words_of).fit(sentences)
+        return [_nearest(vectors.transform, question, sentences_of(text)) for question, text in self._parts]
+
+
+def words_of(text: str) -> list[str]:
+    """Return a text's words in lower case."""
+    return WORD.findall(text.lower())
 
 
 def sentences_of(text: str) -> list[str]:
