@@ -18,12 +18,14 @@ KINDS = {
     "closed": "the answers are a closed set of labels",
     "json": "the answers are JSON objects",
     "free": "the answers are free text",
+    "accepted": "the answers are words of the text that is asked about",
     "pair": "the rows are pairs of a better and a worse answer",
     "text": "there is only text, no prompt",
     "label": "each text has one label",
     "labels": "each text has any of the labels",
     "score": "each text has a number",
     "spans": "the texts' entities are named",
+    "quote": "the answers are pieces of the text that is asked about",
 }
 
 

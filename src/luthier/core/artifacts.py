@@ -10,11 +10,12 @@ from luthier.core.errors import CheckpointError
 from luthier.core.files import write_atomic
 
 FILE = "artifact.json"
-HeadKind = Literal["label", "labels", "score", "spans"]
-"""What a head says of a text: one label of a set, any of them, a number, or the places of its entities."""
-AnswerKind = Literal["closed", "json", "free", "pair", "text", HeadKind]
-"""A closed set of answers, JSON objects, free answers to a prompt, pairs of a better and a worse answer, text
-without a prompt, or what a head says."""
+HeadKind = Literal["label", "labels", "score", "spans", "quote"]
+"""What a head says of a text: one label of a set, any of them, a number, the places of its entities, or the piece of it
+that answers a question."""
+AnswerKind = Literal["closed", "json", "free", "accepted", "pair", "text", HeadKind]
+"""A closed set of answers, JSON objects, free answers to a prompt, one of several accepted answers to a question about
+a text, pairs of a better and a worse answer, text without a prompt, or what a head says."""
 HEAD_KINDS: tuple[AnswerKind, ...] = get_args(HeadKind)
 
 Family = Literal["trivial", "prompt", "few-shot", "retrieve", "head", "tune", "tune + retrieve"]

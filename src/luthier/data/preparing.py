@@ -88,7 +88,8 @@ def _split(opened: Opened, survey: Survey, shingler: Shingler, seed: int) -> tup
     threshold = opened.spec.near_duplicates
     near = near_duplicates(signatures, lambda row: shingler.shingles(own_text(rows.example(row))), threshold)
     together = near.copy()
-    join_equal(together, survey.ledger.column("prompt"), max(COMMON_PROMPT, len(signatures) // 20))
+    for column in ("prompt", "passage"):
+        join_equal(together, survey.ledger.column(column), max(COMMON_PROMPT, len(signatures) // 20))
     groups = together.roots()
     parts = survey.ledger.column("part").astype(np.int8)
     if opened.spec.repeats == "drop":

@@ -19,7 +19,7 @@ from luthier.model.reader import Reader, cut_encoded
 from luthier.model.template import Template
 
 PROGRESS_S = 0.5
-LATER = ("rejected", "labels", "score", "spans")
+LATER = ("rejected", "labels", "score", "spans", "quotes")
 """Fields of examples that older versions did not have."""
 MAX_UNREADABLE = 10_000
 """Unreadable rows after which a run that must stop anyway stops reading."""
@@ -91,6 +91,9 @@ class Surveyor:
         if _says_nothing(encoded):
             self._drop(example, "no_target", "no token of it would be trained")
             return
+        if example.quotes is not None and example.is_judged:
+            self._keep_pair(example, encoded, part, key)
+            return
         cut = tokens > self._limit
         if cut and self._opened.spec.too_long == "drop":
             self._drop(example, "too_long", f"{tokens:,} tokens, more than {self._limit:,}")
@@ -107,6 +110,15 @@ class Surveyor:
         survey.only_last += encoded.only_last
         self._put_aside(example, encoded, part, key)
 
+    def _keep_pair(self, example: Example, encoded: Encoded, part: int, key: bytes) -> None:
+        """Put a question and its text aside, however long the text: training and exam read it in windows."""
+        rest = len(encoded.ids) - len(encoded.words)
+        if len(encoded.ids) > self._limit and 2 * rest > self._limit:
+            why = f"the question takes {rest:,} tokens, more than half of {self._limit:,}, and the text does not fit"
+            self._drop(example, "too_long", why)
+            return
+        self._put_aside(example, encoded, part, key)
+
     def _put_aside(self, example: Example, encoded: Encoded, part: int, key: bytes) -> None:
         ledger, context = self.survey.ledger, example.context
         ledger.part.append(part)
@@ -116,6 +128,7 @@ class Surveyor:
         ledger.prompt.append(
             _number(_digest(context.model_dump_json(exclude={"file", "row", "label", *LATER}))) if context else 0
         )
+        ledger.passage.append(_number(_digest(example.passage)) if example.passage else 0)
         # Several pairs of one prompt do not contradict each other.
         ledger.answer.append(0 if example.rejected else _number(_digest(example.answer)))
         ledger.label.append(self.survey.answers.add(example))

@@ -15,6 +15,7 @@ from luthier.examples.store import Encoded, Split
 from luthier.model.load import load_tokenizer
 from luthier.model.template import THOUGHT, Template
 from luthier.score.names import FROM_LOSSES, MetricName, metrics_for
+from luthier.score.squad import fitting, read_accepted
 
 MARGIN_TOKENS = 12
 """Room for a sentence around a short answer, when no longest answer is set."""
@@ -50,6 +51,14 @@ class Exam:
         if answer and THOUGHT not in answer:
             return answer
         return self.template.text(encoded.ids[encoded.prompt_tokens :])
+
+    @property
+    def accepted(self) -> list[tuple[str, ...]]:
+        """All right answers to each question: several, or none where the text does not say it."""
+        return [
+            example.accepted if example.quotes is not None else read_accepted([self.reference(row)])[0]
+            for row, example in zip(self.asked, self.questions, strict=True)
+        ]
 
     def rejected(self, row: int) -> str | None:
         """The worse answer to a row, where the row is a pair."""
@@ -140,4 +149,6 @@ def chosen_metrics(spec: EvaluateSpec, exam: Exam) -> list[MetricName]:
     usual = metrics_for(exam.kind)
     asked_for = usual if spec.metrics == "auto" or not exam.asked else spec.metrics
     answered = dict.fromkeys(metric for metric in asked_for if metric not in FROM_LOSSES)
+    if exam.kind == "accepted":
+        answered = dict.fromkeys(fitting(tuple(answered), exam.accepted))
     return [*answered, *(metric for metric in usual if metric in FROM_LOSSES)]

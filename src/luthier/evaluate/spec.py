@@ -8,11 +8,14 @@ from luthier.core.artifacts import HEAD_KINDS, AnswerKind
 from luthier.core.spec import Auto, Spec
 from luthier.score.names import MetricName
 
-BaselineName = Literal["zero-shot", "few-shot", "majority", "linear-head", "nearest"]
+BaselineName = Literal["zero-shot", "few-shot", "majority", "linear-head", "nearest", "nearest-sentence", "untuned"]
 PROMPTED: tuple[BaselineName, ...] = ("zero-shot", "few-shot")
 """Baselines of models that write."""
 FROZEN: tuple[BaselineName, ...] = ("majority", "linear-head", "nearest")
 """Baselines of heads: the usual answer, and the untuned model's vectors with a linear head or the nearest texts."""
+
+QUOTED: tuple[BaselineName, ...] = ("majority", "nearest-sentence", "untuned")
+"""Baselines of heads that point at answers: the usual answer, the sentence most like the question, and the base."""
 
 
 class UserMetric(Spec):
@@ -65,6 +68,8 @@ class EvaluateSpec(Spec):
 
 def baselines_for(kind: AnswerKind) -> tuple[BaselineName, ...]:
     """Return the baselines that suit a kind of answer."""
+    if kind == "quote":
+        return QUOTED
     if kind == "spans":
         return FROZEN[:2]
     return FROZEN if kind in HEAD_KINDS else PROMPTED

@@ -112,11 +112,14 @@ def _use_head(plan: Plan) -> Iterator[str]:
     mean = getattr(plan.train.method, "pooling", "model") == "mean"
     kind = "Token" if mean or "spans" in plan.train.method.heads else "Sequence"
     if "merged" in {form_of(one).name for one in plan.export}:
-        yield USE_HEAD.format(auto=f"AutoModelFor{kind}Classification")
+        task = "QuestionAnswering" if "quote" in plan.train.method.heads else f"{kind}Classification"
+        yield USE_HEAD.format(auto=f"AutoModelFor{task}")
     if mean:
         yield "\nThe text's outputs are the mean of its tokens' outputs, special tokens included."
     if "score" in plan.train.method.heads:
         yield "\n`head.json` has `mean` and `spread`: a number is mean + spread x output."
+    elif "quote" in plan.train.method.heads:
+        yield "\n`head.json` has `tokens` and `stride` of windows, the `longest` answer, and a `threshold` for none."
     else:
         yield "\n`head.json` has the `temperature` by which outputs are divided before they become probabilities."
     yield "\nOr ask it with `luthier predict RUN`, where RUN is the run folder."

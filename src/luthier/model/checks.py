@@ -26,7 +26,7 @@ KNOWN_PRIVATE_KEYS = {
 }
 KERNEL_KEYS = {"attn_implementation", "_attn_implementation", "experts_implementation"}
 MORE_THAN_TEXT = ("vision_config", "audio_config")
-HEADED = ("ForSequenceClassification", "ForTokenClassification")
+HEADED = ("ForSequenceClassification", "ForTokenClassification", "ForQuestionAnswering")
 """How transformers ends the names of models with a head."""
 FROM_PAD = ("roberta", "camembert", "mpnet", "xlm", "longformer", "data2vec")
 """Kinds that count positions from the pad token's id on, so that the first ones are never used."""

@@ -44,6 +44,10 @@ def _of_head(recipe: Recipe, written: set[Where]) -> Iterator[Problem]:
     if recipe.train.adapter.name not in ADAPTERS:
         what = f"`{name}` does not go with the adapter `{recipe.train.adapter.name}`"
         yield Problem(("train", "adapter"), what, hint=f"there is {', '.join(f'`{one}`' for one in ADAPTERS)}")
+    if ("data", "too_long") in written and "quote" in recipe.train.method.heads:
+        yield Problem(
+            ("data", "too_long"), f"`{name}` cuts no text: it reads long ones in windows", hint="leave it out"
+        )
     if recipe.data.render == "chat":
         yield Problem(
             ("data", "render"), f"`{name}` learns from raw text: {NO_TURNS}", hint="set it to `text`, or leave it out"
@@ -80,7 +84,7 @@ def _measures(recipe: Recipe, written: set[Where]) -> Iterator[Problem]:
 def _without_head(recipe: Recipe, written: set[Where]) -> Iterator[Problem]:
     name, spec = recipe.train.method.name, recipe.evaluate
     if recipe.data.render == "text":
-        hint = "leave it out, or train with `method: classify`, `regress` or `extract`"
+        hint = "leave it out, or train with `method: classify`, `regress`, `extract` or `qa`"
         yield Problem(
             ("data", "render"), f"`{name}` learns from conversations; only a head reads text alone", hint=hint
         )
@@ -95,7 +99,7 @@ def _without_head(recipe: Recipe, written: set[Where]) -> Iterator[Problem]:
         else []
     )
     if wrong:
-        hint = "take another, or train with `method: classify`, `regress` or `extract`"
+        hint = "take another, or train with `method: classify`, `regress`, `extract` or `qa`"
         yield Problem(
             ("evaluate", "metrics"), f"`{wrong[0]}` measures what a head says, and `{name}` has none", hint=hint
         )

@@ -28,6 +28,7 @@ from luthier.train.heads import head_card, head_step, with_temperature
 from luthier.train.loop import Loop
 from luthier.train.needs import check_needs
 from luthier.train.spec import TrainSpec, check_base, check_data, is_shared
+from luthier.train.windows import Windowed
 
 CHECKED_ROWS = 4
 """Rows on which the first loss is compared with the untuned model's."""
@@ -186,7 +187,7 @@ def _loop(  # noqa: PLR0913 (everything a run needs, named)
     rows, watched = (method.referenced(step, split, cut, emit) for split in (train, validation))
     guards.check_method(method, step, [rows.encoded(i) for i in range(min(CHECKED_ROWS, len(rows)))], spec.precision)
     batches = Batches(rows, cut, batch_size=spec.batch_size, seed=seed, noise_alpha=spec.neftune_noise_alpha)
-    steps = spec.steps or max(1, math.ceil(spec.epochs * len(train) / batches.batch_size))
+    steps = spec.steps or max(1, math.ceil(spec.epochs * len(rows) / batches.batch_size))
     spec = spec.model_copy(update=_cadence(spec, steps))
     name = guards.identity(spec.model_dump_json(), seed, given.data_sha256, given.base.weights_sha256, steps)
     return Loop(
@@ -200,7 +201,7 @@ def _loop(  # noqa: PLR0913 (everything a run needs, named)
         progress=_progress(out, name, spec.threads),
         folder=out,
         emit=emit,
-        row_names=_row_names(train),
+        row_names=_row_names(train, rows.rows_of if isinstance(rows, Windowed) else list),
         write_weights=write_weights,
     )
 
@@ -217,8 +218,9 @@ def _progress(out: Path, identity: str, threads: int) -> Progress:
     return checkpoint.read_progress(kept, identity=identity) if kept else Progress(identity=identity, threads=threads)
 
 
-def _row_names(train: Split) -> Callable[[list[int]], str]:
-    def name(rows: list[int]) -> str:
+def _row_names(train: Split, rows_of: Callable[[list[int]], list[int]]) -> Callable[[list[int]], str]:
+    def name(numbers: list[int]) -> str:
+        rows = rows_of(numbers)
         examples = [train.example(row) for row in rows[:8]]
         more = f" and {len(rows) - 8} more" if len(rows) > 8 else ""
         return ", ".join(f"{Path(example.file).name}:{example.row}" for example in examples) + more

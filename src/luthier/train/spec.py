@@ -12,12 +12,13 @@ from luthier.model.adapters.union import AdapterSpec
 from luthier.train.methods.classify.spec import ClassifySpec
 from luthier.train.methods.dpo.spec import DpoSpec
 from luthier.train.methods.extract.spec import ExtractSpec
+from luthier.train.methods.qa.spec import QaSpec
 from luthier.train.methods.regress.spec import RegressSpec
 from luthier.train.methods.sft.spec import SftSpec
 from luthier.train.optimizers.spec import AdamWSpec, OptimizerSpec
 from luthier.train.schedules.spec import Cosine, ScheduleSpec
 
-AnyMethod = SftSpec | DpoSpec | ClassifySpec | RegressSpec | ExtractSpec
+AnyMethod = SftSpec | DpoSpec | ClassifySpec | RegressSpec | ExtractSpec | QaSpec
 MethodSpec = Annotated[AnyMethod, Field(discriminator="name")]
 
 BETAS = (0.9, 0.999)
@@ -110,7 +111,7 @@ def is_shared(spec: TrainSpec) -> bool:
     return getattr(spec.adapter, "dropout", 0) == 0 and spec.neftune_noise_alpha is None
 
 
-METHODS: tuple[type[AnyMethod], ...] = (SftSpec, DpoSpec, ClassifySpec, RegressSpec, ExtractSpec)
+METHODS: tuple[type[AnyMethod], ...] = (SftSpec, DpoSpec, ClassifySpec, RegressSpec, ExtractSpec, QaSpec)
 PAIRS = "preference"
 """The data format whose rows are pairs of answers."""
 JUDGED = ("multi_labelled", "scored", "tagged")

@@ -14,18 +14,20 @@ from luthier.data.formats.prompt_completion import PromptCompletion
 from luthier.data.formats.scored import Scored
 from luthier.data.formats.shape import Sample
 from luthier.data.formats.sharegpt import ShareGpt
+from luthier.data.formats.squad import Squad
 from luthier.data.formats.tagged import Tagged
 from luthier.data.formats.templated import Templated
 from luthier.data.formats.text import Text
 from luthier.data.spec import DataSpec
 
-Headed = Tagged | MultiLabelled | Labelled | Scored
+Headed = Squad | Tagged | MultiLabelled | Labelled | Scored
 """What a head can learn from."""
 Format = (
     Templated
     | Chat
     | Preference
     | ShareGpt
+    | Squad
     | PromptCompletion
     | Alpaca
     | InputOutput

@@ -60,7 +60,13 @@ def _rows(given: Trained) -> "list[Encoded]":
 
     splits = [Split(given.prepared.split(name)) for name in ("test", "validation", "train")]
     split = next(split for split in splits if len(split))
-    return [split.encoded(row) for row in range(min(ASKED, len(split)))]
+    rows = [split.encoded(row) for row in range(min(ASKED, len(split)))]
+    card = _head(given.weights)
+    if card.kind != "quote":
+        return rows
+    from luthier.model.quoting import card_windows
+
+    return [window.row for row in rows for window in card_windows(row, card)]
 
 
 def _said(given: Trained, weights: Path, rows: "list[Encoded]") -> "list[Logits]":
