@@ -3,6 +3,7 @@
 import math
 
 from luthier.advise.facts import Facts
+from luthier.core.artifacts import VECTOR_KINDS
 from luthier.evaluate.spec import baselines_for
 from luthier.recipe import Advice, Recipe
 from luthier.score.names import metrics_for
@@ -26,6 +27,9 @@ KINDS = {
     "score": "each text has a number",
     "spans": "the texts' entities are named",
     "quote": "the answers are pieces of the text that is asked about",
+    "match": "each text has one that belongs to it",
+    "triplet": "each text has one that belongs to it and one that does not",
+    "likeness": "the rows say how alike two texts are",
 }
 
 
@@ -42,6 +46,8 @@ def baselines(recipe: Recipe, facts: Facts) -> Advice:
     because = "what prompts alone reach"
     if recipe.train.method.heads:
         because = "what is reached without tuning: the usual answer, and the untuned model's vectors"
+        if facts.data.answer_kind in VECTOR_KINDS:
+            because = "what is reached without tuning: by shared words, and by the untuned model's vectors"
     return Advice(path="evaluate.baselines", value=baselines_for(facts.data.answer_kind), because=because)
 
 

@@ -21,6 +21,7 @@ RULES: dict[str, Rule] = {
     "train.adapter.alpha": training.alpha,
     "train.adapter.target_modules": training.target_modules,
     "train.method.pooling": training.pooling,
+    "train.method.loss": training.loss,
     "train.epochs": training.epochs,
     "train.batch_size": training.batch_size,
     "train.learning_rate": training.learning_rate,

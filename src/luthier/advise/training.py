@@ -12,6 +12,8 @@ HEAD_UPDATES = 150
 MOST_HEAD_EPOCHS = 20.0
 FEWEST_UPDATES = 50
 BATCH_SIZES = (32, 16, 8)
+LARGE_BATCHES = (128, 64)
+"""Where rows are compared with each other, more of them teach more."""
 USUAL_BATCH = 16
 CHECKS_PER_RUN = 10
 
@@ -29,11 +31,24 @@ def pooling(recipe: Recipe, facts: Facts) -> Advice:
     return Advice(path="train.method.pooling", value="model", because="usual for this kind of model")
 
 
+def loss(recipe: Recipe, facts: Facts) -> Advice:
+    """By what the rows tell."""
+    if facts.data.answer_kind != "likeness":
+        because = "each text's match against all other texts of the batch; more rows a batch make it harder"
+        return Advice(path="train.method.loss", value="in_batch_negatives", because=because)
+    if facts.data.labels:
+        return Advice(path="train.method.loss", value="contrastive", because="two texts are alike or they are not")
+    return Advice(path="train.method.loss", value="cosine", because="the rows say how alike two texts are")
+
+
 def epochs(recipe: Recipe, facts: Facts) -> Advice:
     """Three passes: enough for a small set, few enough not to learn it by heart; of preferences one."""
     if recipe.train.method.takes_pairs:
         because = "usual for preferences, which are learnt by heart sooner than answers"
         return Advice(path="train.epochs", value=PREFERENCE_EPOCHS, because=because)
+    if recipe.train.method.name == "embed":
+        because = "usual: the vectors are there already, and are only moved"
+        return Advice(path="train.epochs", value=EPOCHS, because=because)
     if recipe.train.method.heads:
         return Advice(
             path="train.epochs", value=_head_epochs(facts.data.rows), because="a new head starts from nothing"
@@ -52,7 +67,8 @@ def batch_size(recipe: Recipe, facts: Facts) -> Advice:
     if passes is None:
         size = max(1, min(USUAL_BATCH, rows))
         return Advice(path="train.batch_size", value=size, because="usual where the steps are set")
-    fitting = [size for size in BATCH_SIZES if rows * passes / size >= FEWEST_UPDATES]
+    sizes = (*LARGE_BATCHES, *BATCH_SIZES) if getattr(recipe.train.method, "spans_batch", False) else BATCH_SIZES
+    fitting = [size for size in sizes if rows * passes / size >= FEWEST_UPDATES]
     size = max(1, min(fitting[0] if fitting else BATCH_SIZES[-1], rows))
     updates = math.ceil(rows * passes / size)
     epochs = f"{passes:g} epoch{'' if passes == 1 else 's'}"

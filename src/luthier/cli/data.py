@@ -117,6 +117,7 @@ def row_text(row: "PreviewRow | RowIssue", marks: tuple[str, str]) -> str:
     note = ", longer than a row may be" if row.too_long else ""
     head = f"--- {Path(row.file).name}:{row.row}  {row.tokens:,} tokens, {trained:,} trained{note}"
     other = f"\n--- rejected\n{_marked(row.rejected, marks)}" if row.rejected else ""
+    other += "".join(f"\n--- compared with\n{_marked(text, marks)}" for text in row.others)
     return f"{head}\n{_marked(pieces, marks)}{other}"
 
 

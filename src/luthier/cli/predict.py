@@ -27,7 +27,7 @@ def predict(
     ] = None,
     json: Json = False,
 ) -> None:
-    """Ask a model with a head what it says of texts: labels with probabilities, a number, entities, or an answer.
+    """Ask a model with a head what it says of texts: labels with probabilities, numbers, entities, answers, vectors.
 
     With a file, one JSON line is printed for each row; `--json` prints one document.
     """
@@ -53,10 +53,16 @@ def predict(
         predictor = open_predictor(folder, progress)
     said = predictor.answer(asked) if asks else predictor.predict(texts)
     if json:
-        put_json([one.model_dump(mode="json", exclude_none=True) for one in said])
+        put_json([told(one) for one in said])
         return
     for one in said:
-        put(in_words(one) if file is None else json_module.dumps(one.model_dump(exclude_none=True), ensure_ascii=False))
+        plain = file is None and one.vector is None
+        put(in_words(one) if plain else json_module.dumps(told(one), ensure_ascii=False))
+
+
+def told(said: "Prediction") -> dict[str, object]:
+    """Return a prediction for programs; of a vector nothing but it and its text."""
+    return said.model_dump(exclude_none=True, exclude={"probabilities"} if said.vector is not None else None)
 
 
 def in_words(said: "Prediction") -> str:

@@ -10,13 +10,17 @@ from luthier.core.errors import CheckpointError
 from luthier.core.files import write_atomic
 
 FILE = "artifact.json"
-HeadKind = Literal["label", "labels", "score", "spans", "quote"]
-"""What a head says of a text: one label of a set, any of them, a number, the places of its entities, or the piece of it
-that answers a question."""
+VectorKind = Literal["match", "triplet", "likeness"]
+"""What rows tell of texts whose vectors are trained: pairs that belong together, those with a text that does not, or
+how alike two texts are."""
+HeadKind = Literal["label", "labels", "score", "spans", "quote", VectorKind]
+"""What a head says of a text: one label of a set, any of them, a number, the places of its entities, the piece of it
+that answers a question, or a vector."""
 AnswerKind = Literal["closed", "json", "free", "accepted", "pair", "text", HeadKind]
 """A closed set of answers, JSON objects, free answers to a prompt, one of several accepted answers to a question about
 a text, pairs of a better and a worse answer, text without a prompt, or what a head says."""
 HEAD_KINDS: tuple[AnswerKind, ...] = get_args(HeadKind)
+VECTOR_KINDS: tuple[AnswerKind, ...] = get_args(VectorKind)
 
 Family = Literal["trivial", "prompt", "few-shot", "retrieve", "head", "tune", "tune + retrieve"]
 """Kinds of alternatives that advice compares, from the cheapest to keep to the dearest."""

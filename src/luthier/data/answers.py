@@ -6,6 +6,8 @@ from luthier.score.structured import parse_object
 
 MAX_ANSWERS = 50
 MAX_CHARACTERS = 60
+BINARY = ("0", "1")
+"""What is named of texts that are either alike or not."""
 
 
 class Answers:
@@ -17,6 +19,7 @@ class Answers:
         self._numbers: dict[str, int] = {}
         self._judged: AnswerKind | None = None
         self._named: set[str] = set()
+        self._all_binary = True
 
     def add(self, example: Example) -> int:
         """Count the row's answer and return its number, or -1 where the set is not closed."""
@@ -35,6 +38,8 @@ class Answers:
         return self._numbers.setdefault(answer, len(self._numbers))
 
     def _add_judged(self, example: Example, answer: str) -> int:
+        if example.others is not None:
+            return self._add_compared(example)
         if example.label is not None:
             self._judged = "label"
             return self._numbers.setdefault(answer, len(self._numbers))
@@ -48,6 +53,15 @@ class Answers:
             self._judged = "quote"
         else:
             self._judged = "score"
+        return -1
+
+    def _add_compared(self, example: Example) -> int:
+        if example.score is None:
+            self._judged = "match" if len(example.others or ()) == 1 else "triplet"
+        else:
+            self._judged = "likeness"
+            self._all_binary = self._all_binary and example.score in (0.0, 1.0)
+            self._named = set(BINARY) if self._all_binary else set()
         return -1
 
     @property

@@ -33,7 +33,7 @@ PERMUTED = MinHash(PERMUTATIONS, seed=1).permutations
 def own_text(example: Example) -> str:
     """Return what a row says: prompt and answer, without system messages."""
     if example.segments:
-        return example.text
+        return "\n".join(example.texts)
     parts = [message for message in example.messages if message.role not in ("system", "developer")]
     calls = [json.dumps(call, sort_keys=True, default=str) for message in parts for call in message.tool_calls]
     return "\n".join([message.content for message in parts] + calls)

@@ -37,8 +37,10 @@ class PreviewRow(Found):
     """Its tokens in order."""
     rejected: tuple[Piece, ...] = ()
     """Those of the rejected answer, after the same prompt; only in data of preferences."""
+    others: tuple[tuple[Piece, ...], ...] = ()
+    """The texts that it is compared with; only where vectors are trained."""
     tokens: int
-    """How many tokens it has, with the longer answer."""
+    """How many tokens it has, with the longer answer, or the longest of its texts."""
     too_long: bool
     """Whether it has more than a row may have."""
 
@@ -64,6 +66,7 @@ def _row(read: Example | RowIssue, template: Template | Reader, limit: int) -> P
         row=read.row,
         pieces=_pieces(encoded, template),
         rejected=_pieces(other, template, start=other.prompt_tokens) if other else (),
+        others=tuple(_pieces(text, template) for text in encoded.others),
         tokens=tokens,
         too_long=tokens > limit,
     )

@@ -19,7 +19,7 @@ from luthier.model.reader import Reader, cut_encoded
 from luthier.model.template import Template
 
 PROGRESS_S = 0.5
-LATER = ("rejected", "labels", "score", "spans", "quotes")
+LATER = ("rejected", "labels", "score", "spans", "quotes", "others")
 """Fields of examples that older versions did not have."""
 MAX_UNREADABLE = 10_000
 """Unreadable rows after which a run that must stop anyway stops reading."""
@@ -129,8 +129,8 @@ class Surveyor:
             _number(_digest(context.model_dump_json(exclude={"file", "row", "label", *LATER}))) if context else 0
         )
         ledger.passage.append(_number(_digest(example.passage)) if example.passage else 0)
-        # Several pairs of one prompt do not contradict each other.
-        ledger.answer.append(0 if example.rejected else _number(_digest(example.answer)))
+        # Several pairs of one prompt, or of one text, do not contradict each other.
+        ledger.answer.append(0 if example.rejected or example.others else _number(_digest(example.answer)))
         ledger.label.append(self.survey.answers.add(example))
         lengths = [len(answer.ids) for answer in encoded.answers]
         ledger.tokens.append(sum(lengths))
@@ -180,4 +180,4 @@ def _number(digest: bytes) -> int:
 
 def _all_text(example: Example) -> str:
     messages = [*example.messages, *filter(None, [example.rejected])]
-    return "\n".join([message.content for message in messages] + [segment.text for segment in example.segments])
+    return "\n".join([message.content for message in messages] + [*example.texts])

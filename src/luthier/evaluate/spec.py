@@ -4,11 +4,13 @@ from typing import Annotated, Literal, Self, get_args
 
 from pydantic import Field, model_validator
 
-from luthier.core.artifacts import HEAD_KINDS, AnswerKind
+from luthier.core.artifacts import HEAD_KINDS, VECTOR_KINDS, AnswerKind
 from luthier.core.spec import Auto, Spec
 from luthier.score.names import MetricName
 
-BaselineName = Literal["zero-shot", "few-shot", "majority", "linear-head", "nearest", "nearest-sentence", "untuned"]
+BaselineName = Literal[
+    "zero-shot", "few-shot", "majority", "linear-head", "nearest", "nearest-sentence", "untuned", "tf-idf"
+]
 PROMPTED: tuple[BaselineName, ...] = ("zero-shot", "few-shot")
 """Baselines of models that write."""
 FROZEN: tuple[BaselineName, ...] = ("majority", "linear-head", "nearest")
@@ -16,6 +18,8 @@ FROZEN: tuple[BaselineName, ...] = ("majority", "linear-head", "nearest")
 
 QUOTED: tuple[BaselineName, ...] = ("majority", "nearest-sentence", "untuned")
 """Baselines of heads that point at answers: the usual answer, the sentence most like the question, and the base."""
+VECTORS: tuple[BaselineName, ...] = ("tf-idf", "untuned")
+"""Baselines of vectors: the texts' shared words, and the untuned model's vectors."""
 
 
 class UserMetric(Spec):
@@ -70,6 +74,8 @@ def baselines_for(kind: AnswerKind) -> tuple[BaselineName, ...]:
     """Return the baselines that suit a kind of answer."""
     if kind == "quote":
         return QUOTED
+    if kind in VECTOR_KINDS:
+        return VECTORS
     if kind == "spans":
         return FROZEN[:2]
     return FROZEN if kind in HEAD_KINDS else PROMPTED

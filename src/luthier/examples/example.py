@@ -85,6 +85,8 @@ class Example(BaseModel):
     quotes: tuple[Quote, ...] | None = None
     """The accepted answers to a question about a text, the trained one first; none where the text does not say it.
     For a head, the segments are the question and the text."""
+    others: tuple[str, ...] | None = None
+    """The texts that the text is compared with: a matching one, and one that does not match; only for vectors."""
     rejected: Message | None = None
     """An answer that is liked less than the last message; only in data of preferences."""
     file: str = ""
@@ -102,7 +104,7 @@ class Example(BaseModel):
     @property
     def is_judged(self) -> bool:
         """Whether this is a text with what a head is to say of it, and not an answer to write."""
-        known = (self.label, self.labels, self.score, self.spans, self.quotes)
+        known = (self.label, self.labels, self.score, self.spans, self.quotes, self.others)
         untrained = bool(self.segments) and not any(segment.target for segment in self.segments)
         return untrained and any(one is not None for one in known)
 
@@ -125,6 +127,11 @@ class Example(BaseModel):
         return self.segments[1].text if self.segments else self.messages[0].content.rpartition("\n\n")[0]
 
     @property
+    def texts(self) -> tuple[str, ...]:
+        """The raw text, and those that it is compared with."""
+        return (self.text, *(self.others or ()))
+
+    @property
     def answer(self) -> str:
         """The last trained text, or what a head is to say: what an evaluation compares with."""
         if self.is_judged:
@@ -143,6 +150,8 @@ class Example(BaseModel):
 
     @property
     def _judgement(self) -> str:
+        if self.others is not None:
+            return self.others[0] if self.score is None else f"{self.score:g}"
         if self.labels is not None:
             return ", ".join(self.labels)
         if self.quotes is not None:

@@ -22,6 +22,7 @@ SCHEMA = pa.schema(
         ("rejected_targets", pa.list_(pa.bool_())),
         ("words", pa.list_(pa.int32())),
         ("tags", pa.list_(pa.string())),
+        ("other_ids", pa.list_(pa.list_(pa.int32()))),
     ]
 )
 
@@ -60,13 +61,20 @@ class Encoded:
     """What each word is: `O`, `B-PER`, `I-PER`, …"""
     truth: tuple[float, ...] = ()
     """What a head is to say, in its own numbers; known in training only."""
+    others: tuple["Encoded", ...] = ()
+    """The texts that it is compared with; only where vectors are trained."""
     closing: int = 0
     """How many ids at the end stay there when the row is cut; known before it is kept only."""
 
     @property
     def answers(self) -> tuple["Encoded", ...]:
-        """The row itself, and with it the rejected answer where there is one."""
-        return (self,) if self.rejected is None else (self, self.rejected)
+        """The row itself, and with it the rejected answer, or the texts that it is compared with."""
+        return (self, *self.others) if self.rejected is None else (self, self.rejected)
+
+
+def read_whole(ids: list[int], *, closing: int = 0, others: tuple[Encoded, ...] = ()) -> Encoded:
+    """Return a text of which a vector is made: every token counts."""
+    return Encoded(ids, [True] * len(ids), len(ids), others=others, closing=closing)
 
 
 class SplitWriter:
@@ -83,7 +91,7 @@ class SplitWriter:
         row |= {"example": example.model_dump_json(exclude_defaults=True)}
         rejected = encoded.rejected
         row |= {"rejected_ids": rejected.ids, "rejected_targets": rejected.targets} if rejected else _NONE_REJECTED
-        row |= {"words": encoded.words, "tags": encoded.tags}
+        row |= {"words": encoded.words, "tags": encoded.tags, "other_ids": [other.ids for other in encoded.others]}
         self._rows.append(row)
         if len(self._rows) >= ROWS_PER_BATCH:
             self._flush()
@@ -130,7 +138,8 @@ class Split:
         rejected = Encoded(ids, row["rejected_targets"], prompt) if ids else None
         # Splits that older versions wrote have no words.
         words, tags = tuple(row.get("words") or ()), tuple(row.get("tags") or ())
-        return Encoded(row["ids"], row["targets"], prompt, rejected=rejected, words=words, tags=tags)
+        others = tuple(read_whole(ids) for ids in row.get("other_ids") or ())
+        return Encoded(row["ids"], row["targets"], prompt, rejected=rejected, words=words, tags=tags, others=others)
 
     def example(self, index: int) -> Example:
         """Return one row as the example it was made from."""

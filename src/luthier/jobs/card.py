@@ -25,6 +25,11 @@ load, it says nearly but not quite what was measured here; the `merged` form and
 base."""
 
 
+USE_VECTORS = """```python
+from sentence_transformers import SentenceTransformer
+
+vectors = SentenceTransformer("merged").encode(["a text", "another one"])
+```"""
 USE_HEAD = """```python
 from transformers import {auto}, AutoTokenizer
 
@@ -109,6 +114,11 @@ def _use(plan: Plan) -> Iterator[str]:
 
 
 def _use_head(plan: Plan) -> Iterator[str]:
+    if plan.train.method.name == "embed":
+        if "merged" in {form_of(one).name for one in plan.export}:
+            yield USE_VECTORS
+        yield "\nOr ask for vectors with `luthier predict RUN`, where RUN is the run folder."
+        return
     mean = getattr(plan.train.method, "pooling", "model") == "mean"
     kind = "Token" if mean or "spans" in plan.train.method.heads else "Sequence"
     if "merged" in {form_of(one).name for one in plan.export}:

@@ -103,6 +103,7 @@ def _activation_bytes(recipe: Recipe, folder: Path) -> float:
     from luthier.model.headstep import HeadStep
     from luthier.model.load import load_model
     from luthier.model.step import FastStep, PlainStep, StepModel, why_plain
+    from luthier.model.vectors import VectorStep
     from luthier.train.memory import activation_bytes_per_token
 
     # How many labels the head will have is not known yet; its few numbers hardly count.
@@ -111,7 +112,7 @@ def _activation_bytes(recipe: Recipe, folder: Path) -> float:
     model: PreTrainedModel = train.adapter.build().attach(base, seed=recipe.seed)
     step: StepModel
     if card:
-        step = HeadStep(model, card)
+        step = VectorStep(model, card) if card.is_vector else HeadStep(model, card)
     else:
         step = FastStep(model) if train.fast_step and why_plain(model) is None else PlainStep(model)
     vocabulary = model.get_input_embeddings().num_embeddings

@@ -38,6 +38,7 @@ SHOWN = (
     "data.split.test",
     "train.method.name",
     "train.method.beta",
+    "train.method.loss",
     "train.adapter.name",
     "train.adapter.r",
     "train.epochs",

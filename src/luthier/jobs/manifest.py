@@ -13,6 +13,7 @@ from luthier.core.artifacts import Base
 from luthier.core.errors import CheckpointError
 from luthier.core.files import sha256_of, write_atomic
 from luthier.core.rowrange import split_range
+from luthier.jobs.own_loss import loss_file
 from luthier.recipe import Plan, Recipe
 
 
@@ -32,7 +33,8 @@ class Manifest(BaseModel):
     weights_sha256: str
     """Hash of the base model's weights."""
     data_files: dict[str, str]
-    """SHA-256 of each local data file by its path; a hub data set is hashed by the data room."""
+    """SHA-256 of each local data file, and of a loss of the user's own, by its path; a hub data set is hashed by the
+    data room."""
     packages: dict[str, str]
     """Version of every installed package."""
     started_at: float
@@ -96,9 +98,11 @@ def package_versions() -> dict[str, str]:
 
 
 def data_hashes(recipe: Recipe) -> dict[str, str]:
-    """Return the SHA-256 of every local data file that a recipe names."""
+    """Return the SHA-256 of every local data file that a recipe names, and of its loss's file."""
     data = recipe.data
     entries = [data.path, data.validation_path, data.test_path]
     paths = [path for entry in entries if entry for path in ([entry] if isinstance(entry, str) else entry)]
     files = dict.fromkeys(split_range(path)[0] for path in paths)
+    loss = loss_file(recipe)
+    files |= {loss.file: None} if loss is not None else {}
     return {path: sha256_of(Path(path)) for path in files if Path(path).is_file()}

@@ -21,10 +21,12 @@ if TYPE_CHECKING:
     from luthier.model.headstep import HeadStep, Logits
     from luthier.model.pairs import Pair
     from luthier.model.reader import Reader, Reading
+    from luthier.model.vectors import VectorStep
 
 ROWS = 512
 """Texts that are read at once."""
 DIGITS = 6
+VECTOR_DIGITS = 7
 
 
 class Entity(BaseModel):
@@ -70,13 +72,15 @@ class Prediction(BaseModel):
     """The character after its last one."""
     probability: float | None = None
     """Of the answer, or of there being none."""
+    vector: tuple[float, ...] | None = None
+    """The text's vector, where vectors were trained."""
 
 
 @dataclass(frozen=True)
 class Predictor:
     """A run's model with its head, ready to be asked."""
 
-    step: "HeadStep"
+    step: "HeadStep | VectorStep"
     reader: "Reader"
 
     def predict(self, texts: Sequence[str]) -> Iterator[Prediction]:
@@ -114,13 +118,14 @@ class Predictor:
 
     def _predict(self, texts: Sequence[str], first: int) -> Iterator[Prediction]:
         from luthier.examples.store import Encoded
-        from luthier.model.headstep import head_logits
+        from luthier.model.vectors import outputs_of
 
         readings = [self._read(text, first + place) for place, text in enumerate(texts)]
         limit = self.step.card.tokens
         kept = [reading.cut(limit) for reading in readings]
         rows = [Encoded(one.ids, [False] * len(one.ids), len(one.ids), words=tuple(one.tokens)) for one in kept]
-        for text, whole, reading, logits in zip(texts, readings, kept, head_logits(self.step, rows), strict=True):
+        outputs = outputs_of(self.step, rows)
+        for text, whole, reading, logits in zip(texts, readings, kept, outputs, strict=True):
             said = told(self.step.card, text, reading, logits)
             yield said.model_copy(update={"cut": len(whole.ids) > limit})
 
@@ -150,9 +155,9 @@ def open_predictor(folder: RunFolder, emit: Emit) -> Predictor:
     from luthier.model.adapter import load_tuned
     from luthier.model.base import resolve_base
     from luthier.model.headcard import HeadCard
-    from luthier.model.headstep import HeadStep
     from luthier.model.load import load_tokenizer
     from luthier.model.reader import Reader
+    from luthier.model.vectors import step_for
 
     base = resolve_base(plan.base_model, emit)
     trained = trained_of(folder, base)
@@ -160,7 +165,7 @@ def open_predictor(folder: RunFolder, emit: Emit) -> Predictor:
     if card is None:
         hint = "train it again"
         raise DataError("the weights have no `head.json`", where={"folder": trained.weights}, hint=hint)
-    return Predictor(HeadStep(load_tuned(base.folder, trained.weights), card), Reader(load_tokenizer(base.folder)))
+    return Predictor(step_for(load_tuned(base.folder, trained.weights), card), Reader(load_tokenizer(base.folder)))
 
 
 def told(card: "HeadCard", text: str, reading: "Reading", logits: "Logits") -> Prediction:
@@ -170,6 +175,8 @@ def told(card: "HeadCard", text: str, reading: "Reading", logits: "Logits") -> P
     from luthier.evaluate.heads.said import said_labels
     from luthier.model.headstep import probabilities
 
+    if card.is_vector:
+        return Prediction(text=text, vector=tuple(round(float(number), VECTOR_DIGITS) for number in logits))
     if card.kind == "score":
         return Prediction(text=text, score=round(card.mean + card.spread * float(logits[0]), DIGITS))
     if card.kind == "spans":

@@ -8,6 +8,7 @@ from luthier.core.runfolder import RunFolder
 from luthier.evaluate.harness import check_harness
 from luthier.evaluate.user import check_user_metrics
 from luthier.jobs.manifest import Manifest
+from luthier.jobs.own_loss import check_loss_file, try_loss, with_loss_hash
 from luthier.jobs.plan import as_plan, open_fields, plan_yaml, resolve
 from luthier.jobs.rooms import Rooms
 from luthier.recipe import Plan, Recipe
@@ -26,7 +27,8 @@ def prepare(recipe: Recipe, folder: RunFolder, rooms: Rooms, emit: Emit) -> tupl
     check_sources(recipe)
     write_atomic(folder.recipe, recipe_yaml(recipe))
     base = rooms.base(recipe.base_model, emit)
-    plan = settle(recipe, base, rooms, emit)
+    plan = with_loss_hash(settle(recipe, base, rooms, emit))
+    try_loss(plan, base)
     Manifest.of(plan, base).write(folder.manifest)
     write_atomic(folder.plan, plan_yaml(plan))
     return plan, base
@@ -40,6 +42,7 @@ def check_sources(recipe: Recipe) -> None:
     for name, paths in (("path", data.path), ("validation_path", data.validation_path), ("test_path", data.test_path)):
         if paths is not None:
             find_sources(paths, f"data.{name}")
+    check_loss_file(recipe)
     check_user_metrics(recipe.evaluate)
     check_harness(recipe.evaluate.harness if recipe.evaluate else ())
 

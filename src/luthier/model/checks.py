@@ -28,6 +28,8 @@ KERNEL_KEYS = {"attn_implementation", "_attn_implementation", "experts_implement
 MORE_THAN_TEXT = ("vision_config", "audio_config")
 HEADED = ("ForSequenceClassification", "ForTokenClassification", "ForQuestionAnswering")
 """How transformers ends the names of models with a head."""
+HEADLESS = "Model"
+"""How it ends those of models that give states and nothing else."""
 FROM_PAD = ("roberta", "camembert", "mpnet", "xlm", "longformer", "data2vec")
 """Kinds that count positions from the pad token's id on, so that the first ones are never used."""
 
@@ -86,7 +88,7 @@ def context_length(folder: Path) -> int:
 
 def kind_of(folder: Path) -> Literal["causal", "encoder"]:
     """Return whether the model of a checked folder writes text or only reads it."""
-    return "encoder" if _is_encoder(read_json(folder / "config.json")) else "causal"
+    return "encoder" if is_encoder_config(read_json(folder / "config.json")) else "causal"
 
 
 def pools_mean(folder: Path) -> bool:
@@ -94,7 +96,7 @@ def pools_mean(folder: Path) -> bool:
     return read_json(folder / "1_Pooling" / "config.json").get("pooling_mode_mean_tokens") is True
 
 
-def _is_encoder(config: dict[str, Any]) -> bool:
+def is_encoder_config(config: dict[str, Any]) -> bool:
     """Tell an encoder: its kind fills in masked words, it does not write, and its files are not a causal model's."""
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES as CAUSAL
     from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES as MASKED
@@ -157,7 +159,7 @@ def _check_architecture(config: dict[str, Any], folder: Path, *, headed: bool) -
         hint = "take a text-only model of the same family"
         why = "only models of text alone are tuned; this one also takes pictures or sound"
         raise ModelError("this model is more than a language model", where=where, why=why, hint=hint)
-    if _is_encoder(config) or (headed and any(str(name).endswith(HEADED) for name in names)):
+    if is_encoder_config(config) or (headed and any(str(name).endswith((*HEADED, HEADLESS)) for name in names)):
         return
     if kind not in CAUSAL or (names and CAUSAL[kind] not in names):
         expected = f"; {kind} would be {CAUSAL[kind]}" if kind in CAUSAL else ""

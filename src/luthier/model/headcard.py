@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from luthier.core.artifacts import HeadKind
+from luthier.core.artifacts import VECTOR_KINDS, HeadKind
 from luthier.core.errors import ModelError
 from luthier.core.files import write_atomic
 
@@ -23,6 +23,7 @@ PROBLEMS: dict[HeadKind, str] = {
 SCORE = "score"
 ENDS = ("start", "end")
 """The outputs that say where an answer begins and ends."""
+VECTOR = "vector"
 Pooling = Literal["model", "mean"]
 
 
@@ -37,6 +38,10 @@ class HeadCard(BaseModel):
     """The name of each of its outputs, in their order; tags for entities."""
     pooling: Pooling = "model"
     """How one output is made of many tokens: as the model's class does, or by their mean."""
+    normalize: bool = True
+    """Whether a text's vector has the length 1; only of vectors."""
+    dimensions: tuple[int, ...] = ()
+    """How many of a vector's first numbers are of use by themselves; only of vectors trained so."""
     tokens: int = Field(ge=1)
     """The most tokens a text had in training; longer ones are cut."""
     rows: tuple[int, ...] = ()
@@ -70,6 +75,11 @@ class HeadCard(BaseModel):
     def outputs(self) -> int:
         """How many numbers the head gives."""
         return len(self.labels)
+
+    @property
+    def is_vector(self) -> bool:
+        """Whether it says a vector of the text, which needs no weights beside the model's."""
+        return self.kind in VECTOR_KINDS
 
     @property
     def by_token(self) -> bool:

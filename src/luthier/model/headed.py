@@ -28,7 +28,12 @@ POOLERS = ("pooler", "sequence_summary")
 
 
 def load_headed(folder: Path, card: HeadCard, *, seed: int) -> PreTrainedModel:
-    """Return a base with a new head for the card's outputs, drawn from `seed`; fp32, eval mode, best device."""
+    """Return a base with a new head for the card's outputs, drawn from `seed`; fp32, eval mode, best device.
+
+    A vector needs no head: the base comes alone.
+    """
+    if card.is_vector:
+        return load_vectored(folder)
     model, info = _loaded(folder, card, seed=seed)
     heads = head_modules(model)
     absent = [name for name in info["missing_keys"] if not any(f".{head}." in f".{name}" for head in heads)]
@@ -38,9 +43,42 @@ def load_headed(folder: Path, card: HeadCard, *, seed: int) -> PreTrainedModel:
 
 def load_trained_head(folder: Path, card: HeadCard) -> PreTrainedModel:
     """Return a model whose folder holds all of it, head included."""
+    if card.is_vector:
+        return load_vectored(folder)
     model, info = _loaded(folder, card, seed=0)
     check_complete(info, folder)
     return model
+
+
+def load_vectored(folder: Path) -> PreTrainedModel:
+    """Return a model that gives its last layer's states and nothing else; fp32, eval mode, best device.
+
+    Neither an encoder's pooler nor a causal model's LM head is there: no vector is made by them.
+    """
+    check_folder(folder, headed=True)
+    try:
+        with quiet():
+            model, info = AutoModel.from_pretrained(
+                folder,
+                config=_quiet_config(folder),
+                dtype=torch.float32,
+                attn_implementation="sdpa",
+                use_safetensors=True,
+                local_files_only=True,
+                output_loading_info=True,
+            )
+    except LOAD_ERRORS as error:
+        raise ModelError("the model cannot be loaded", where={"folder": folder}, why=first_line(error)) from error
+    absent = [name for name in info["missing_keys"] if name.split(".")[0] not in POOLERS]
+    check_complete({"missing_keys": absent, "mismatched_keys": info["mismatched_keys"]}, folder)
+    if POOLERS[0] in dict(model.named_children()):
+        model.pooler = None
+    return model.to(torch_device()).eval()
+
+
+def vector_size(folder: Path) -> int:
+    """Return how many numbers a model's states have."""
+    return int(AutoConfig.from_pretrained(folder, local_files_only=True).get_text_config().hidden_size)
 
 
 def load_whole(weights: Path) -> PreTrainedModel:
@@ -58,6 +96,8 @@ def load_base(folder: Path, weights: Path) -> PreTrainedModel:
 def task_of(model: PreTrainedModel) -> dict[str, Any]:
     """Return what PEFT must know of a model: its task, and which modules are trained and kept whole."""
     name = type(model).__name__
+    if model.base_model is model:
+        return {"task_type": "FEATURE_EXTRACTION"}
     if not name.endswith(HEADED):
         return {"task_type": "CAUSAL_LM"}
     task = next(task for end, task in TASKS.items() if name.endswith(end))
@@ -119,11 +159,17 @@ def _with_base(model: PreTrainedModel, info: dict[str, list[str]], folder: Path)
 
 
 def _config(folder: Path, card: HeadCard) -> PreTrainedConfig:
-    config: PreTrainedConfig = AutoConfig.from_pretrained(folder, local_files_only=True)
+    config = _quiet_config(folder)
     config.num_labels = card.outputs
     config.id2label = dict(enumerate(card.labels))
     config.label2id = {label: number for number, label in enumerate(card.labels)}
     config.problem_type = None if card.by_token else card.problem
+    return config
+
+
+def _quiet_config(folder: Path) -> PreTrainedConfig:
+    """Return the folder's config without a cache and without dropout, with a pad token."""
+    config: PreTrainedConfig = AutoConfig.from_pretrained(folder, local_files_only=True)
     config.use_cache = False
     # Causal models find a text's last token by the pads after it.
     if config.pad_token_id is None:

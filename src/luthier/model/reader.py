@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
@@ -10,7 +10,7 @@ from luthier.core.errors import DataError, ModelError
 from luthier.core.files import sha256_of_json
 from luthier.examples.example import Example
 from luthier.examples.spans import Place, tags_of, words_of
-from luthier.examples.store import Encoded
+from luthier.examples.store import Encoded, read_whole
 from luthier.model.pairs import Pair, read_pair
 
 
@@ -72,6 +72,9 @@ class Reader:
         if example.quotes is not None:
             question, text = (segment.text for segment in example.segments)
             return self.pair(question, text).encoded(example.quotes)
+        if example.others is not None:
+            first, *others = [self._whole(text) for text in example.texts]
+            return replace(first, others=tuple(others))
         reading = self.read(example.text)
         count, targets = len(reading.ids), [False] * len(reading.ids)
         if example.spans is None:
@@ -82,6 +85,10 @@ class Reader:
             targets[token] = True
         tags = tuple(tags_of(reading.words, example.spans))
         return Encoded(reading.ids, targets, count, words=tuple(reading.tokens), tags=tags, closing=reading.closing)
+
+    def _whole(self, text: str) -> Encoded:
+        reading = self.read(text)
+        return read_whole(reading.ids, closing=reading.closing)
 
     @functools.cached_property
     def sha256(self) -> str:
@@ -97,6 +104,9 @@ class Reader:
 
 def cut_encoded(encoded: Encoded, limit: int) -> Encoded:
     """Return the beginning of a judged text's ids, with the special tokens that end it."""
+    if encoded.others:
+        first, *others = [_cut_whole(one, limit) for one in encoded.answers]
+        return replace(first, others=tuple(others))
     reading = Reading(encoded.ids, [(0, 1)] * len(encoded.words), list(encoded.words), encoded.closing).cut(limit)
     kept = len(reading.tokens)
     targets = [False] * len(reading.ids)
@@ -110,6 +120,10 @@ def cut_encoded(encoded: Encoded, limit: int) -> Encoded:
         tags=encoded.tags[:kept],
         closing=encoded.closing,
     )
+
+
+def _cut_whole(encoded: Encoded, limit: int) -> Encoded:
+    return read_whole(Reading(encoded.ids, [], [], encoded.closing).cut(limit).ids)
 
 
 def _first_tokens(words: Sequence[Place], places: Sequence[Place | None]) -> tuple[list[Place], list[int]]:

@@ -8,6 +8,7 @@ from luthier.export.spec import form_of
 from luthier.recipe import Plan, Recipe
 from luthier.recipe_io.explain import Problem
 from luthier.score.names import metrics_for
+from luthier.train.methods.embed.spec import MARGINS, EmbedSpec
 
 NO_TURNS = "a head reads each text alone, as it stands"
 NOTHING_WRITTEN = "a head writes nothing"
@@ -20,6 +21,8 @@ OF_NO_USE: dict[Where, str] = {
     ("evaluate", "harness"): f"lm-eval asks for answers, and {NOTHING_WRITTEN}",
     ("evaluate", "user_metrics"): f"they judge answers, and {NOTHING_WRITTEN}",
 }
+NEAR = ("accuracy_at_1", "mrr_at_10", "ndcg_at_10", "triplet_accuracy")
+"""Metrics of how near vectors are."""
 FORMS = ("merged", "adapter")
 ADAPTERS = ("lora", "full")
 """What is trained beside a head; the others were not tried with one."""
@@ -57,6 +60,22 @@ def _of_head(recipe: Recipe, written: set[Where]) -> Iterator[Problem]:
         what = f"a model with a head cannot be exported as `{wrong[0]}`: engines of that form only write text"
         yield Problem(("export",), what, hint="write `export: [merged]`, `[adapter]`, or both")
     yield from _measures(recipe, written)
+    if isinstance(recipe.train.method, EmbedSpec):
+        yield from _of_vectors(recipe, recipe.train.method)
+
+
+def _of_vectors(recipe: Recipe, method: EmbedSpec) -> Iterator[Problem]:
+    """Yield options that the loss of vectors would not use."""
+    users = {"temperature": ("in_batch_negatives",), "margin": tuple(MARGINS)}
+    loss = method.loss if isinstance(method.loss, str) else "your own"
+    for option, losses in users.items():
+        if getattr(method, option) is not None and loss not in losses:
+            names = " or ".join(f"`{name}`" for name in losses)
+            what = f"the loss `{loss}` does not use `{option}`"
+            yield Problem(("train", "method", option), what, hint=f"leave it out, or write `loss: {names}`")
+    if recipe.train.batch_size == 1 and loss == "in_batch_negatives":
+        what = "a batch of one row has no negatives"
+        yield Problem(("train", "batch_size"), what, hint="take 32 or more: more rows make more negatives")
 
 
 def _measures(recipe: Recipe, written: set[Where]) -> Iterator[Problem]:
@@ -84,7 +103,7 @@ def _measures(recipe: Recipe, written: set[Where]) -> Iterator[Problem]:
 def _without_head(recipe: Recipe, written: set[Where]) -> Iterator[Problem]:
     name, spec = recipe.train.method.name, recipe.evaluate
     if recipe.data.render == "text":
-        hint = "leave it out, or train with `method: classify`, `regress`, `extract` or `qa`"
+        hint = "leave it out, or train with `method: classify`, `regress`, `extract`, `qa` or `embed`"
         yield Problem(
             ("data", "render"), f"`{name}` learns from conversations; only a head reads text alone", hint=hint
         )
@@ -92,7 +111,7 @@ def _without_head(recipe: Recipe, written: set[Where]) -> Iterator[Problem]:
     if odd:
         hint = f"there are {', '.join(PROMPTED)}"
         yield Problem(("evaluate", "baselines"), f"`{odd[0]}` is a baseline of heads only", hint=hint)
-    of_heads = ("micro_f1", "subset_accuracy", "log_loss", "ece", "mae", "mse", "pearson", "spearman")
+    of_heads = ("micro_f1", "subset_accuracy", "log_loss", "ece", "mae", "mse", "pearson", "spearman", *NEAR)
     wrong = (
         [one for one in spec.metrics if one in (*of_heads, "entity_precision", "entity_recall")]
         if spec and spec.metrics != "auto"

@@ -28,7 +28,7 @@ def absolute_paths(value: dict[str, Any], *, folder: Path, from_here: set[Where]
             parent = value[path[0]] = dict(block)
         if path[-1] in parent:
             parent[path[-1]] = _absolute(parent[path[-1]], start)
-    value = _with_adapter_folder(value, folder, from_here)
+    value = _with_loss_file(_with_adapter_folder(value, folder, from_here), folder, from_here)
     return _with_task_files(_with_metric_files(value, folder, from_here), folder, from_here)
 
 
@@ -41,6 +41,19 @@ def _with_adapter_folder(value: dict[str, Any], folder: Path, from_here: set[Whe
     above = {("train",), ("train", "adapter"), ("train", "adapter", "start_from")}
     found = _absolute(adapter["start_from"], Path.cwd() if from_here & above else folder)
     return value | {"train": train | {"adapter": adapter | {"start_from": found}}}
+
+
+def _with_loss_file(value: dict[str, Any], folder: Path, from_here: set[Where]) -> dict[str, Any]:
+    """Make the Python file of the user's own loss absolute."""
+    train = value.get("train")
+    method = train.get("method") if isinstance(train, dict) else None
+    loss = method.get("loss") if isinstance(method, dict) else None
+    if not isinstance(loss, dict) or "file" not in loss:
+        return value
+    path: Where = ("train", "method", "loss", "file")
+    is_set = from_here & {path[:length] for length in range(1, len(path) + 1)}
+    found = loss | {"file": _absolute(loss["file"], Path.cwd() if is_set else folder)}
+    return value | {"train": train | {"method": method | {"loss": found}}}
 
 
 def _with_task_files(value: dict[str, Any], folder: Path, from_here: set[Where]) -> dict[str, Any]:

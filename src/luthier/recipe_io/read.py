@@ -1,6 +1,7 @@
 """Read a recipe file: YAML and `--set` values become a checked Recipe, or one error with its line."""
 
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,8 @@ SHORT_FORMS: tuple[tuple[Where, str], ...] = (
     (("train", "optimizer"), "name"),
     (("train", "schedule"), "name"),
 )
+OWN_LOSS = re.compile(r"(?P<file>.*\.py)(:(?P<kind>[^:/\\]*))?", re.DOTALL)
+"""A loss of the user's own in short: a Python file and the class in it."""
 # Options of a block without its name mean the default one.
 DEFAULT_NAMES = {"method": "sft", "adapter": "lora", "optimizer": "adamw", "schedule": "cosine"}
 
@@ -114,9 +117,17 @@ def _long_forms(value: dict[str, Any]) -> dict[str, Any]:
         block = train.get(part) if isinstance(train, dict) else None
         if isinstance(block, dict):
             block.setdefault("name", name)
+    _long_loss(train.get("method") if isinstance(train, dict) else None)
     if isinstance(value.get("export"), str):
         value["export"] = [value["export"]]
     return value
+
+
+def _long_loss(method: Any) -> None:
+    """Make a block of `file.py:Class`; other words are names of losses."""
+    loss = method.get("loss") if isinstance(method, dict) else None
+    if isinstance(loss, str) and (found := OWN_LOSS.fullmatch(loss)):
+        method["loss"] = {"file": found["file"]} | ({"class_name": found["kind"]} if found["kind"] else {})
 
 
 def _parent(value: dict[str, Any], path: Where) -> dict[str, Any] | None:

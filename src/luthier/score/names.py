@@ -45,9 +45,13 @@ HeadMetric = Literal[
     "has_answer_em",
     "has_answer_f1",
     "no_answer_accuracy",
+    "accuracy_at_1",
+    "mrr_at_10",
+    "ndcg_at_10",
+    "triplet_accuracy",
 ]
 """Metrics of what a head says: of its labels and their probabilities, of its numbers, of the entities it finds, of the
-answers it points at."""
+answers it points at, and of how near texts are to their matches."""
 
 LossMetric = Literal["preference_accuracy", "perplexity"]
 """Metrics that come from losses, not from answers: the share of pairs whose better answer is the likelier one (0 to 1),
@@ -87,6 +91,10 @@ TITLES: dict[str, str] = {
     "has_answer_em": "exact match where there is an answer",
     "has_answer_f1": "token-F1 where there is an answer",
     "no_answer_accuracy": "right where there is no answer",
+    "accuracy_at_1": "accuracy@1",
+    "mrr_at_10": "MRR@10",
+    "ndcg_at_10": "nDCG@10",
+    "triplet_accuracy": "triplet accuracy",
     "perplexity": "perplexity",
 }
 """What reports call each metric."""
@@ -108,6 +116,9 @@ _BY_KIND: dict[AnswerKind, tuple[MetricName, ...]] = {
     "label": ("accuracy", "macro_f1", "log_loss", "ece"),
     "labels": ("micro_f1", "macro_f1", "subset_accuracy", "log_loss", "ece"),
     "score": ("mae", "mse", "pearson", "spearman"),
+    "match": ("mrr_at_10", "accuracy_at_1", "ndcg_at_10"),
+    "triplet": ("triplet_accuracy", "mrr_at_10", "accuracy_at_1", "ndcg_at_10"),
+    "likeness": ("spearman", "pearson"),
     "spans": ("entity_f1", "entity_precision", "entity_recall"),
     "quote": _QUOTED,
 }
@@ -133,4 +144,6 @@ def is_proportion(metric: str) -> bool:
         "preference_accuracy",
         "subset_accuracy",
         "squad_em",
+        "accuracy_at_1",
+        "triplet_accuracy",
     )

@@ -131,9 +131,11 @@ class Batches:
 class Watch:
     """The validation rows in micro-batches: the first ones are priced often, all of them now and then."""
 
-    def __init__(self, rows: Rows, cut: Cut) -> None:
+    def __init__(self, rows: Rows, cut: Cut, *, together: int | None = None) -> None:
+        """Watch rows; `together` is how many are priced as one batch, where their loss is no sum over rows."""
         self.rows = rows
         self.cut = cut
+        self.together = together
         self.first = self._groups(0)
 
     def __bool__(self) -> bool:
@@ -147,4 +149,7 @@ class Watch:
 
     def _groups(self, start: int) -> list[list[Encoded]]:
         last = min(start + WATCHED_ROWS, len(self.rows))
-        return self.cut([self.rows.encoded(i) for i in range(start, last)])
+        rows = [self.rows.encoded(i) for i in range(start, last)]
+        if self.together is not None:
+            return [rows[at : at + self.together] for at in range(0, len(rows), self.together)]
+        return self.cut(rows)

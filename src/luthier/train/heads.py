@@ -8,16 +8,19 @@ from scipy.optimize import minimize_scalar
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
 from luthier.core.artifacts import HeadKind, Prepared
-from luthier.core.errors import DataError
+from luthier.core.errors import DataError, RecipeError
 from luthier.core.events import Emit, Event
 from luthier.examples.spans import tag_set
 from luthier.examples.store import Split
 from luthier.model.checks import pools_mean
-from luthier.model.headcard import SCORE, HeadCard, Pooling
+from luthier.model.headcard import SCORE, VECTOR, HeadCard, Pooling
+from luthier.model.headed import vector_size
 from luthier.model.headstep import HeadStep
 from luthier.model.step import at_rest
+from luthier.model.vectors import VectorStep
 from luthier.train.batches import Cut
 from luthier.train.methods.classify.spec import ClassifySpec
+from luthier.train.methods.embed.spec import EmbedSpec
 from luthier.train.methods.heads import truths
 from luthier.train.methods.method import Method
 from luthier.train.methods.qa.spec import QaSpec
@@ -46,6 +49,8 @@ def head_card(method: AnyMethod, given: Prepared, train: Split) -> HeadCard | No
     if isinstance(method, QaSpec):
         return quote_card(method, given, train)
     pooling = _pooling(method, given)
+    if isinstance(method, EmbedSpec):
+        return _vector_card(method, given, train, pooling)
     if kind == "score":
         return _score_card(given, train, pooling)
     labels = tag_set(given.labels) if kind == "spans" else given.labels
@@ -59,9 +64,11 @@ def head_card(method: AnyMethod, given: Prepared, train: Split) -> HeadCard | No
     return HeadCard(kind=kind, labels=labels, tokens=given.context_tokens, pooling=pooling, **counted)
 
 
-def head_step(model: torch.nn.Module, card: HeadCard, spec: TrainSpec, emit: Emit) -> HeadStep:
+def head_step(model: torch.nn.Module, card: HeadCard, spec: TrainSpec, emit: Emit) -> HeadStep | VectorStep:
     """Return the one step there is for heads, and say why it is the plain one."""
     emit(Event(room="train", kind="note", message=f"the plain step runs: {WHY_PLAIN}"))
+    if card.is_vector:
+        return VectorStep(model, card, precision=spec.precision)
     return HeadStep(model, card, precision=spec.precision)
 
 
@@ -113,10 +120,28 @@ def _said(
 
 
 def _pooling(method: AnyMethod, given: Prepared) -> Pooling:
-    asked = method.pooling if isinstance(method, ClassifySpec | RegressSpec) else "model"
+    asked = method.pooling if isinstance(method, ClassifySpec | RegressSpec | EmbedSpec) else "model"
     if asked != "auto":
         return asked
     return "mean" if pools_mean(given.base.folder) else "model"
+
+
+def _vector_card(method: EmbedSpec, given: Prepared, train: Split, pooling: Pooling) -> HeadCard:
+    size, longest = vector_size(given.base.folder), max(method.matryoshka, default=1)
+    if longest > size:
+        why = f"a vector of {given.base.title} has {size} numbers"
+        hint = f"take lengths up to {size}"
+        where = {"field": "train.method.matryoshka"}
+        raise RecipeError(f"a vector cannot be cut to {longest} numbers", where=where, why=why, hint=hint)
+    return HeadCard(
+        kind=given.answer_kind,
+        labels=(VECTOR,),
+        pooling=pooling,
+        normalize=method.normalize,
+        dimensions=tuple(sorted(method.matryoshka, reverse=True)),
+        tokens=given.context_tokens,
+        texts=len(train),
+    )
 
 
 def _score_card(given: Prepared, train: Split, pooling: Pooling) -> HeadCard:

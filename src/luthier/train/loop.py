@@ -19,12 +19,13 @@ from luthier.train.average import Average
 from luthier.train.batches import Batch, Batches, Watch
 from luthier.train.checkpoint import Progress, Tensors
 from luthier.train.meter import Meter
-from luthier.train.methods.method import Method, Tally
+from luthier.train.methods.method import Method, Part, Tally
 from luthier.train.offload import Offload
 from luthier.train.optimizers.optimizer import Optimizer
 from luthier.train.schedules.rate import learning_rate
 from luthier.train.schedules.spec import Plateau
 from luthier.train.spec import TrainSpec
+from luthier.train.whole import backward_whole, price_whole, whole_of
 
 RECENT_STEPS = 20
 SNAPSHOT_ROWS = ("", "validation_", "full_validation_")
@@ -140,8 +141,9 @@ class Loop:
         # Divide by the units of the whole batch, not of each micro-batch:
         # only so does the split into micro-batches not change the result.
         units, tally = sum(map(self.method.units, batch.micro_batches)), Tally()
-        for rows in batch.micro_batches:
-            self.backward(rows, batch, units=units, tally=tally)
+        with self.told_of(batch.step + 1, lambda: self.row_names(batch.rows)):
+            for part in self.parts(batch, units=units):
+                tally.add(part)
         means = tally.means()
 
         for part in self.optimizer.parts:
@@ -160,21 +162,38 @@ class Loop:
             self.average.follow()
         return means | {"learning_rate": rate, "grad_norm": norm}
 
-    def backward(self, rows: list[Encoded], batch: Batch, *, units: int, tally: Tally) -> None:
-        """Add the gradients of one micro-batch of a batch that has so many units, and count what was measured."""
-        try:
+    def parts(self, batch: Batch, *, units: int) -> Iterator[Part]:
+        """Add the gradients of a batch that has so many units, and yield the loss of each part of it."""
+        whole = whole_of(self.method)
+        if whole is not None:
+            yield backward_whole(whole, self.model, batch.micro_batches, self.backward, self.offload)
+            return
+        for rows in batch.micro_batches:
             with self.offload():
                 part = self.method(self.model, rows)
-            self.scaler.scale(part.loss / max(units, 1)).backward()
+            self.backward(part.loss / max(units, 1))
+            yield part
+
+    def backward(self, loss: torch.Tensor) -> None:
+        """Add the gradients of a loss."""
+        self.scaler.scale(loss).backward()
+
+    @contextmanager
+    def told_of(self, step: int, rows: Callable[[], str]) -> Iterator[None]:
+        """Say of what goes wrong in which step, and with which rows."""
+        try:
+            yield
         except (torch.OutOfMemoryError, MemoryError) as error:
-            data = {"fault": "out_of_memory", "step": batch.step + 1}
+            data = {"fault": "out_of_memory", "step": step}
             self.emit(Event(room="train", kind="note", message="out of memory", data=data))
             raise ResourceError(
                 "out of memory",
-                where={"step": batch.step + 1, "field": "train.micro_batch_tokens"},
+                where={"step": step, "field": "train.micro_batch_tokens"},
                 hint=f"set it below {self.spec.micro_batch_tokens}, or `train.gradient_checkpointing: true`",
             ) from error
-        tally.add(part)
+        except TrainingError as error:
+            where = {"step": step, "rows": rows(), **error.where}
+            raise TrainingError(error.what, where=where, why=error.why, hint=error.hint) from error
 
     def not_finite(self, batch: Batch, loss: float, norm: float) -> TrainingError:
         """Say which batch broke; nothing of it reaches the weights or a checkpoint."""
@@ -199,9 +218,11 @@ class Loop:
     @torch.no_grad()
     def price(self, groups: Iterable[list[Encoded]], tally: Tally) -> None:
         """Count the loss of rows, without gradients and without dropout."""
-        with at_rest(self.model.model):
+        whole, step = whole_of(self.method), self.progress.step
+        with at_rest(self.model.model), self.told_of(step, lambda: "those of the validation after this step"):
             for rows in groups:
-                tally.add(self.method(self.model, rows))
+                part = price_whole(whole, self.model, self.batches.cut(rows)) if whole else None
+                tally.add(part or self.method(self.model, rows))
 
     def kept_weights(self) -> AbstractContextManager[None]:
         """Return the context in which the weights that are validated and kept stand in the model: often an average."""

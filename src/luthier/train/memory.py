@@ -5,6 +5,7 @@ import torch
 from luthier.examples.store import Encoded
 from luthier.model.headstep import HeadStep
 from luthier.model.step import StepModel
+from luthier.model.vectors import VectorStep
 
 PROBE_TOKENS = 64
 
@@ -22,6 +23,12 @@ def activation_bytes_per_token(step: StepModel, *, vocabulary: int) -> float:
 
     weights = {w.untyped_storage().data_ptr() for w in step.model.parameters()}
     with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
-        total = step.logits([row]).sum() if isinstance(step, HeadStep) else step.target_loss([row]).total
+        total = _priced(step, row)
     del total
     return sum(size for pointer, size in kept.items() if pointer not in weights) / PROBE_TOKENS
+
+
+def _priced(step: StepModel, row: Encoded) -> torch.Tensor:
+    if isinstance(step, HeadStep):
+        return step.logits([row]).sum()
+    return step.vectors([row]).sum() if isinstance(step, VectorStep) else step.target_loss([row]).total

@@ -26,6 +26,7 @@ from luthier.train.checkpoint import Progress
 from luthier.train.head_start import start_head
 from luthier.train.heads import head_card, head_step, with_temperature
 from luthier.train.loop import Loop
+from luthier.train.methods.embed.kept import built
 from luthier.train.needs import check_needs
 from luthier.train.spec import TrainSpec, check_base, check_data, is_shared
 from luthier.train.windows import Windowed
@@ -182,7 +183,7 @@ def _loop(  # noqa: PLR0913 (everything a run needs, named)
     step: StepModel,
     write_weights: Callable[[Path], None],
 ) -> Loop:
-    method, train, validation = spec.method.build(), Split(given.split("train")), Split(given.split("validation"))
+    method, train, validation = built(spec.method, out), Split(given.split("train")), Split(given.split("validation"))
     cut = Cut(spec.micro_batch_tokens, share=isinstance(step, FastStep) and step.share)
     rows, watched = (method.referenced(step, split, cut, emit) for split in (train, validation))
     guards.check_method(method, step, [rows.encoded(i) for i in range(min(CHECKED_ROWS, len(rows)))], spec.precision)
@@ -196,7 +197,7 @@ def _loop(  # noqa: PLR0913 (everything a run needs, named)
         weights={name: weight for name, weight in step.model.named_parameters() if weight.requires_grad},
         method=method,
         batches=batches,
-        validation=Watch(watched, cut),
+        validation=Watch(watched, cut, together=batches.batch_size if method.whole else None),
         steps=steps,
         progress=_progress(out, name, spec.threads),
         folder=out,

@@ -11,6 +11,7 @@ from luthier.model.adapters.lora import LoraSpec
 from luthier.model.adapters.union import AdapterSpec
 from luthier.train.methods.classify.spec import ClassifySpec
 from luthier.train.methods.dpo.spec import DpoSpec
+from luthier.train.methods.embed.spec import LOSS_FORMATS, EmbedSpec
 from luthier.train.methods.extract.spec import ExtractSpec
 from luthier.train.methods.qa.spec import QaSpec
 from luthier.train.methods.regress.spec import RegressSpec
@@ -18,7 +19,7 @@ from luthier.train.methods.sft.spec import SftSpec
 from luthier.train.optimizers.spec import AdamWSpec, OptimizerSpec
 from luthier.train.schedules.spec import Cosine, ScheduleSpec
 
-AnyMethod = SftSpec | DpoSpec | ClassifySpec | RegressSpec | ExtractSpec | QaSpec
+AnyMethod = SftSpec | DpoSpec | ClassifySpec | RegressSpec | ExtractSpec | QaSpec | EmbedSpec
 MethodSpec = Annotated[AnyMethod, Field(discriminator="name")]
 
 BETAS = (0.9, 0.999)
@@ -111,10 +112,10 @@ def is_shared(spec: TrainSpec) -> bool:
     return getattr(spec.adapter, "dropout", 0) == 0 and spec.neftune_noise_alpha is None
 
 
-METHODS: tuple[type[AnyMethod], ...] = (SftSpec, DpoSpec, ClassifySpec, RegressSpec, ExtractSpec, QaSpec)
+METHODS: tuple[type[AnyMethod], ...] = (SftSpec, DpoSpec, ClassifySpec, RegressSpec, ExtractSpec, QaSpec, EmbedSpec)
 PAIRS = "preference"
 """The data format whose rows are pairs of answers."""
-JUDGED = ("multi_labelled", "scored", "tagged")
+JUDGED = ("multi_labelled", "scored", "tagged", *EmbedSpec.formats)
 """Data formats that say something of a text, and hold no answer to write."""
 ENCODERS_ONLY: tuple[HeadKind, ...] = ("spans",)
 
@@ -134,6 +135,8 @@ def method_for(format: str, *, encoder: bool = False) -> AnyMethod:
 def check_data(method: AnyMethod, format: str) -> None:
     """Raise DataError unless the method takes rows of this data format."""
     if takes(method, format):
+        if isinstance(method, EmbedSpec):
+            _check_loss(method, format)
         return
     fitting = ", ".join(f"`{kind().name}`" for kind in METHODS if takes(kind(), format))
     needs = "pairs of a better and a worse answer" if method.takes_pairs else "rows with one answer"
@@ -145,6 +148,19 @@ def check_data(method: AnyMethod, format: str) -> None:
         why=f"it needs {needs}, and the rows are read as `{format}`",
         hint=f"set `train.method.name` to a method for this format: {fitting}",
     )
+
+
+def _check_loss(method: EmbedSpec, format: str) -> None:
+    """Raise DataError unless the loss of vectors takes rows of this data format."""
+    fits = [name for name, formats in LOSS_FORMATS.items() if format in formats]
+    if isinstance(method.loss, str) and method.loss in LOSS_FORMATS and method.loss not in fits:
+        needs = " or ".join(f"`{name}`" for name in LOSS_FORMATS[method.loss])
+        raise DataError(
+            f"the loss `{method.loss}` does not take this data",
+            where={"field": "train.method.loss"},
+            why=f"it needs rows of the format {needs}, and these are read as `{format}`",
+            hint=f"set it to {' or '.join(f'`{name}`' for name in fits)}, or leave it on `auto`",
+        )
 
 
 def check_base(method: AnyMethod, base: Base) -> None:

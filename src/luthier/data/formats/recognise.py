@@ -12,16 +12,18 @@ from luthier.data.formats.multi_labelled import MultiLabelled
 from luthier.data.formats.preference import Preference
 from luthier.data.formats.prompt_completion import PromptCompletion
 from luthier.data.formats.scored import Scored
+from luthier.data.formats.scored_pairs import ScoredPairs
 from luthier.data.formats.shape import Sample
 from luthier.data.formats.sharegpt import ShareGpt
 from luthier.data.formats.squad import Squad
 from luthier.data.formats.tagged import Tagged
 from luthier.data.formats.templated import Templated
 from luthier.data.formats.text import Text
+from luthier.data.formats.text_pairs import TextPairs, Triplets
 from luthier.data.spec import DataSpec
 
-Headed = Squad | Tagged | MultiLabelled | Labelled | Scored
-"""What a head can learn from."""
+Headed = Squad | Tagged | MultiLabelled | Triplets | TextPairs | ScoredPairs | Labelled | Scored
+"""What a head, or a text's vector, can learn from."""
 Format = (
     Templated
     | Chat
@@ -33,6 +35,9 @@ Format = (
     | InputOutput
     | Tagged
     | MultiLabelled
+    | Triplets
+    | TextPairs
+    | ScoredPairs
     | Labelled
     | Scored
     | Text

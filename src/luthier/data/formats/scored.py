@@ -27,7 +27,7 @@ class Scored:
         """Return the format if it was asked for: a number beside a text is often only a remark about it."""
         if spec.format != cls.name:
             return None
-        score = next((name for name in SCORES if _is_numeric(sample, name)), None)
+        score = next((name for name in SCORES if is_numeric(sample, name)), None)
         text = next((name for name in TEXTS if name != score and sample.has(name, kind=str)), None)
         return cls(text, score) if text and score else None
 
@@ -41,15 +41,17 @@ class Scored:
         value = columns_of(row).get(self.score)
         if value is None:
             raise RowError(f"no `{self.score}`", f"/{self.score}", code="missing_column")
-        if not _is_number(value):
+        if not is_number(value):
             raise RowError(f"`{self.score}` is not a number", f"/{self.score}", code="bad_score")
         return judged(text_in(row, self.text), score=float(value))
 
 
-def _is_number(value: object) -> bool:
+def is_number(value: object) -> bool:
+    """Tell whether a value is a finite number."""
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def _is_numeric(sample: Sample, column: str) -> bool:
+def is_numeric(sample: Sample, column: str) -> bool:
+    """Tell whether at least half of the rows have a number in a column."""
     values = sample.values(column)
-    return bool(values) and 2 * sum(map(_is_number, values)) >= len(sample.rows)
+    return bool(values) and 2 * sum(map(is_number, values)) >= len(sample.rows)

@@ -92,3 +92,8 @@ def judged(
     if not text.strip():
         raise RowError("the text is empty", code="empty")
     return Example(segments=(Segment(text=text, target=False),), label=label, labels=labels, score=score, spans=spans)
+
+
+def compared(text: str, *others: str, score: float | None = None) -> Example:
+    """Return the raw text with those that its vector is compared with, and how alike the two are."""
+    return Example(segments=(Segment(text=text, target=False),), others=others, score=score)

@@ -21,6 +21,7 @@ from luthier.evaluate.results import Sitting, comparisons
 from luthier.evaluate.sample import Sample, SampleAnswer
 from luthier.evaluate.slices import slices
 from luthier.evaluate.spec import EvaluateSpec, baselines_for
+from luthier.evaluate.vectors.room import examine as examine_vectors
 from luthier.model.adapter import load_tuned
 from luthier.model.headcard import HeadCard
 from luthier.model.headstep import HeadStep, Logits, head_logits, probabilities
@@ -44,6 +45,8 @@ def examine(spec: EvaluateSpec, given: Trained, out: Path, emit: Emit, *, seed: 
     """Put the test rows to the baselines and to the tuned model, compare them row by row, and write the report."""
     started = perf_counter()
     card = _card(given.weights)
+    if card.is_vector:
+        return examine_vectors(spec, given, card, out, emit, seed=seed)
     exam = set_head_exam(spec, given.prepared, card, emit, seed=seed)
     emit(Event(room="evaluate", kind="start", message=f"{len(exam.rows)} held-out rows"))
 

@@ -71,9 +71,9 @@ def _rows(given: Trained) -> "list[Encoded]":
 
 def _said(given: Trained, weights: Path, rows: "list[Encoded]") -> "list[Logits]":
     from luthier.model.adapter import load_tuned
-    from luthier.model.headstep import HeadStep, head_logits
+    from luthier.model.vectors import outputs_of, step_for
 
-    return head_logits(HeadStep(load_tuned(given.prepared.base.folder, weights), _head(weights)), rows)
+    return outputs_of(step_for(load_tuned(given.prepared.base.folder, weights), _head(weights)), rows)
 
 
 def _head(weights: Path) -> "HeadCard":
@@ -111,12 +111,15 @@ def _export(  # noqa: PLR0913 (each is said once)
 
 def _write(form: Form, given: Trained, folder: Path) -> None:
     from luthier.export.formats.headed import write_headed
+    from luthier.export.formats.vectored import write_vectored
     from luthier.model.headcard import FILE
 
     if form.name == "adapter":
         from luthier.export.formats.adapter import build
 
         build(given.weights, folder)
+    elif _head(given.weights).is_vector:
+        write_vectored(given.prepared.base.folder, given.weights, folder)
     else:
         write_headed(given.prepared.base.folder, given.weights, folder)
     shutil.copyfile(given.weights / FILE, folder / FILE)

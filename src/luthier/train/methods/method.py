@@ -30,6 +30,8 @@ class Method(Protocol):
 
     first_loss: float | None
     """The loss of the untuned model, where the method alone decides it."""
+    whole: bool
+    """Whether the loss is of a whole batch, whose rows are compared with each other, and no sum over rows."""
 
     def referenced(self, step: StepModel, split: Split, cut: Cut, emit: Emit) -> Rows:
         """Return the rows with what the loss must know of the untuned model, which the step still is."""

@@ -27,6 +27,7 @@ class ClassifyLoss:
     """
 
     first_loss = None
+    whole = False
 
     def __init__(self, class_weights: ClassWeights) -> None:
         self.class_weights = class_weights

@@ -23,6 +23,7 @@ class DpoLoss:
 
     first_loss = math.log(2)
     """Before the first step the model is its own reference, and every margin is 0."""
+    whole = False
 
     def __init__(self, beta: float) -> None:
         self.beta = beta

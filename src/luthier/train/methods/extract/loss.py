@@ -19,6 +19,7 @@ class ExtractLoss:
     """Cross-entropy in nats; the unit is the word. Measures the share of words whose tag is right."""
 
     first_loss = None
+    whole = False
 
     def referenced(self, step: StepModel, split: Split, cut: Cut, emit: Emit) -> Judged:
         """Return the rows with the numbers of their words' tags."""

@@ -18,6 +18,7 @@ class RegressLoss:
     """Squared error; the unit is the row. Who always says the mean has a loss of 1. Measures the absolute error."""
 
     first_loss = None
+    whole = False
 
     def referenced(self, step: StepModel, split: Split, cut: Cut, emit: Emit) -> Judged:
         """Return the rows with their numbers, counted from the mean in spreads."""

@@ -15,6 +15,7 @@ class SftLoss:
     """Cross-entropy in nats; the unit is the target token. Measures the share of tokens that are right."""
 
     first_loss = None
+    whole = False
 
     def __init__(self, label_smoothing: float = 0.0) -> None:
         self.label_smoothing = label_smoothing

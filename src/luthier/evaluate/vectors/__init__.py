@@ -1,0 +1,1 @@
+"""The exam of vectors: whether what belongs together lies near."""
