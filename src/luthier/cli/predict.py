@@ -1,4 +1,4 @@
-"""`luthier predict`: ask a model with a head."""
+"""`luthier predict`: ask a model with a head, or an encoder-decoder."""
 
 import json as json_module
 from typing import TYPE_CHECKING, Annotated
@@ -24,7 +24,7 @@ def predict(
     text: Annotated[list[str] | None, typer.Option("--text", metavar="TEXT", help="A text; may be repeated.")] = None,
     json: Json = False,
 ) -> None:
-    """Ask a model with a head what it says of texts: labels with probabilities, a number, or entities.
+    """Ask a model with a head what it says of texts (labels, a number, entities), or an encoder-decoder what it writes.
 
     With a file, one JSON line is printed for each row; `--json` prints one document.
     """
@@ -51,6 +51,8 @@ def predict(
 
 def in_words(said: "Prediction") -> str:
     """Return a prediction as lines for a person."""
+    if said.answer is not None:
+        return said.answer + _cut(said)
     if said.score is not None:
         return f"{said.score:g}" + _cut(said)
     if said.entities is not None:

@@ -1,9 +1,9 @@
-"""Predict: what a run's head says of texts, with how sure it is."""
+"""Predict: what a run's head says of texts, with how sure it is; or what an encoder-decoder writes for them."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -14,6 +14,7 @@ from luthier.core.runfolder import RunFolder
 from luthier.jobs.pipeline import trained_of
 from luthier.jobs.prepare import saved_plan
 from luthier.recipe import Plan
+from luthier.train.spec import is_seq2seq
 
 if TYPE_CHECKING:
     from luthier.model.headcard import HeadCard
@@ -41,7 +42,7 @@ class Entity(BaseModel):
 
 
 class Prediction(BaseModel):
-    """What the head says of one text."""
+    """What the model says of one text."""
 
     model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
 
@@ -58,6 +59,16 @@ class Prediction(BaseModel):
     """The number, where the head says numbers."""
     entities: tuple[Entity, ...] | None = None
     """The entities, in their order."""
+    answer: str | None = None
+    """The text that an encoder-decoder writes."""
+
+
+class Asked(Protocol):
+    """A run's model, ready to be asked."""
+
+    def predict(self, texts: Sequence[str]) -> Iterator[Prediction]:
+        """Yield what it says of each text, in their order."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -94,9 +105,13 @@ class Predictor:
             raise DataError(error.what, where=where, why=error.why, hint="leave it out, or repair it") from error
 
 
-def open_predictor(folder: RunFolder, emit: Emit) -> Predictor:
-    """Load the model of a run that has a head."""
+def open_predictor(folder: RunFolder, emit: Emit) -> Asked:
+    """Load the model of a run that has a head, or is an encoder-decoder."""
     plan = saved_plan(folder)
+    if is_seq2seq(plan.train.method):
+        from luthier.jobs.writer import open_writer
+
+        return open_writer(plan, folder, emit)
     if not plan.train.method.heads:
         why = f"it was trained with `{plan.train.method.name}`, which writes answers"
         hint = "talk to it: `luthier chat RUN`"
@@ -153,10 +168,15 @@ def _entities(card: "HeadCard", text: str, reading: "Reading", logits: "Logits")
 
 
 def refuse_head(plan: Plan, what: str, *, where: Path) -> None:
-    """Raise RecipeError where a run has a head, and so cannot do what needs written answers."""
+    """Raise RecipeError where a run has a head or an encoder-decoder, and so cannot do what a causal model does."""
     heads: tuple[HeadKind, ...] = plan.train.method.heads
     if heads:
         why = f"it was trained with `{plan.train.method.name}`: its head judges texts and writes none"
+        raise RecipeError(
+            f"this run cannot {what}", where={"run": where}, why=why, hint="ask it with `luthier predict RUN`"
+        )
+    if is_seq2seq(plan.train.method):
+        why = "its encoder-decoder reads one text and writes another; it does not go on with a conversation"
         raise RecipeError(
             f"this run cannot {what}", where={"run": where}, why=why, hint="ask it with `luthier predict RUN`"
         )

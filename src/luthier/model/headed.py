@@ -54,6 +54,8 @@ def load_base(folder: Path, weights: Path) -> PreTrainedModel:
 def task_of(model: PreTrainedModel) -> dict[str, Any]:
     """Return what PEFT must know of a model: its task, and which modules are trained and kept whole."""
     name = type(model).__name__
+    if model.config.is_encoder_decoder and not name.endswith(HEADED):
+        return {"task_type": "SEQ_2_SEQ_LM"}
     if not name.endswith(HEADED):
         return {"task_type": "CAUSAL_LM"}
     task = "TOKEN_CLS" if name.endswith("ForTokenClassification") else "SEQ_CLS"

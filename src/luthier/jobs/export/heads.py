@@ -1,4 +1,7 @@
-"""Exports of models with a head: the merged model or the adapter, loaded again and compared number by number."""
+"""Exports of models with a head and of encoder-decoders: the merged model or the adapter, loaded again and compared.
+
+Of both the numbers are compared: what a head says, and the logits that predict each token of a target.
+"""
 
 import shutil
 from collections.abc import Sequence
@@ -44,9 +47,10 @@ def export_heads(
 def _check(forms: Sequence[Form], given: Trained) -> None:
     for form in forms:
         if form.name not in FORMS:
-            why = "engines of that form only write text"
+            why = "engines of that form only go on with a text"
             hint = "write `export: [merged]`, or `--to merged`"
-            what = f"a model with a head cannot be exported as `{form.name}`"
+            whose = "an encoder-decoder" if _writes(given) else "a model with a head"
+            what = f"{whose} cannot be exported as `{form.name}`"
             raise RecipeError(what, where={"field": "export"}, why=why, hint=hint)
         if form.name == "adapter" and given.adapter in WHOLE:
             hint = "write `export: [merged]`, or `--to merged`"
@@ -66,8 +70,16 @@ def _rows(given: Trained) -> "list[Encoded]":
 def _said(given: Trained, weights: Path, rows: "list[Encoded]") -> "list[Logits]":
     from luthier.model.adapter import load_tuned
     from luthier.model.headstep import HeadStep, head_logits
+    from luthier.model.seq2seq import target_logits
 
+    if _writes(given):
+        return target_logits(load_tuned(given.prepared.base.folder, weights), rows)
     return head_logits(HeadStep(load_tuned(given.prepared.base.folder, weights), _head(weights)), rows)
+
+
+def _writes(given: Trained) -> bool:
+    """Tell an encoder-decoder, whose outputs are the logits of the target's tokens, from a model with a head."""
+    return given.prepared.base.kind == "encoder-decoder"
 
 
 def _head(weights: Path) -> "HeadCard":
@@ -113,7 +125,8 @@ def _write(form: Form, given: Trained, folder: Path) -> None:
         build(given.weights, folder)
     else:
         write_headed(given.prepared.base.folder, given.weights, folder)
-    shutil.copyfile(given.weights / FILE, folder / FILE)
+    if not _writes(given):
+        shutil.copyfile(given.weights / FILE, folder / FILE)
 
 
 def _certified(given: Trained, folder: Path, rows: "list[Encoded]", expected: "list[Logits]") -> Certificate:
@@ -139,16 +152,18 @@ def _certified(given: Trained, folder: Path, rows: "list[Encoded]", expected: "l
 def _manifest(
     form: Form, given: Trained, files: dict[str, str], size: int, certificate: Certificate, rows: "list[Encoded]"
 ) -> Manifest:
+    from luthier.model.bitext import Bitext
     from luthier.model.load import load_tokenizer
     from luthier.model.reader import Reader
 
     base = given.prepared.base
+    words = (Bitext if _writes(given) else Reader)(load_tokenizer(base.folder))
     return Manifest(
         format=form.title,
         form=form,
         files=files,
         bytes=size,
-        template_sha256=Reader(load_tokenizer(base.folder)).sha256,
+        template_sha256=words.sha256,
         prompts_sha256=sha256_of_json([row.ids for row in rows]),
         base_model=base.title,
         base_weights_sha256=base.weights_sha256,
