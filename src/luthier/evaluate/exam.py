@@ -12,8 +12,7 @@ from luthier.evaluate.instruction import BLANK_LINE, with_answer
 from luthier.evaluate.spec import EvaluateSpec
 from luthier.examples.example import Example
 from luthier.examples.store import Encoded, Split
-from luthier.model.bitext import Bitext, target_of
-from luthier.model.load import load_tokenizer
+from luthier.model.bitext import Bitext, target_of, words_of
 from luthier.model.template import THOUGHT, Template
 from luthier.score.names import FROM_LOSSES, MetricName, metrics_for
 
@@ -99,7 +98,7 @@ def set_exam(spec: EvaluateSpec, given: Prepared, emit: Emit, *, seed: int) -> E
     if is_asked and len(asked) < len(rows):
         _note(emit, f"{len(rows) - len(asked)} test rows have no prompt: only their perplexity is measured")
     return Exam(
-        template=_template(given),
+        template=words_of(given.base.folder),
         rows=[row for row, _ in rows],
         examples=[example for _, example in rows],
         asked=asked,
@@ -107,11 +106,6 @@ def set_exam(spec: EvaluateSpec, given: Prepared, emit: Emit, *, seed: int) -> E
         labels=_labels(given),
         max_new_tokens=_longest_answer(given) if spec.max_new_tokens == "auto" else spec.max_new_tokens,
     )
-
-
-def _template(given: Prepared) -> Template | Bitext:
-    tokenizer = load_tokenizer(given.base.folder)
-    return Bitext(tokenizer) if given.base.kind == "encoder-decoder" else Template(tokenizer)
 
 
 def _labels(given: Prepared) -> tuple[str, ...]:

@@ -3,6 +3,7 @@
 import functools
 import os
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
@@ -10,6 +11,9 @@ from luthier.core.errors import DataError, ModelError
 from luthier.core.files import sha256_of_json
 from luthier.examples.example import Example
 from luthier.examples.store import Encoded, Split
+from luthier.model.checks import kind_of
+from luthier.model.load import load_tokenizer
+from luthier.model.template import Template
 
 SIDES_APART = "\n"
 """Between a system message and the question: an encoder-decoder reads them as one text."""
@@ -82,6 +86,12 @@ class Bitext:
             return ids
         closing = next((n for n, token in enumerate(reversed(ids)) if token not in self._special_ids), 0)
         return [*ids[: max(limit - closing, 0)], *ids[len(ids) - closing :]][:limit]
+
+
+def words_of(folder: Path) -> Template | Bitext:
+    """Return what makes tokens of rows for a checked model folder that writes: two sides, or turns of its template."""
+    tokenizer = load_tokenizer(folder)
+    return Bitext(tokenizer) if kind_of(folder) == "encoder-decoder" else Template(tokenizer)
 
 
 def joined(source: Sequence[int], target: Sequence[int]) -> Encoded:

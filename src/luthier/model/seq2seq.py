@@ -1,6 +1,7 @@
 """Encoder-decoders on rows: the loss of targets given sources, and what is written greedily."""
 
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -89,15 +90,12 @@ def write(
 ) -> list[Answer]:
     """Return what the model writes greedily for each source, by transformers' own generation, in batches."""
     lm = causal_lm(model)
-    settings = _greedy(lm, bitext, max_new_tokens)
     answers: dict[int, Answer] = {}
     lengths = [len(source) for source in sources]
-    with torch.inference_mode():
+    with torch.inference_mode(), _settings(lm, _greedy(lm, bitext, max_new_tokens)):
         for places in batches(range(len(sources)), lengths, tokens=BATCH_TOKENS, rows_at_most=BATCH_ROWS):
             ids, seen = _padded([sources[place] for place in places], bitext.pad_id)
-            said = lm.generate(
-                input_ids=ids.to(lm.device), attention_mask=seen.to(lm.device), generation_config=settings
-            )
+            said = lm.generate(input_ids=ids.to(lm.device), attention_mask=seen.to(lm.device))
             # The first token is the decoder's start.
             for place, written in zip(places, said[:, 1:].tolist(), strict=True):
                 answers[place] = _answer(written, bitext)
@@ -124,6 +122,17 @@ def target_logits(model: torch.nn.Module, rows: Sequence[Encoded]) -> list[Logit
     step = Seq2SeqStep(causal_lm(model))
     with torch.inference_mode():
         return [step.logits([row])[0][0].double().cpu().numpy() for row in rows]
+
+
+@contextlib.contextmanager
+def _settings(lm: PreTrainedModel, settings: GenerationConfig) -> Iterator[None]:
+    """Let a model write by these settings; passed to `generate`, its own would fill in what they leave open."""
+    own = lm.generation_config
+    lm.generation_config = settings
+    try:
+        yield
+    finally:
+        lm.generation_config = own
 
 
 def _greedy(lm: PreTrainedModel, bitext: Bitext, max_new_tokens: int) -> GenerationConfig:

@@ -198,8 +198,7 @@ def _encoder_decoder(family: str) -> PreTrainedConfig:
         return T5Config(**size, **parts)
     heads = {"encoder_attention_heads": 4, "decoder_attention_heads": 4, "encoder_layers": 2, "decoder_layers": 2}
     widths = {"encoder_ffn_dim": 2 * HIDDEN, "decoder_ffn_dim": 2 * HIDDEN, "max_position_embeddings": CONTEXT}
-    starts = {"bos_token_id": 2, "decoder_start_token_id": 1, "forced_bos_token_id": 2, "forced_eos_token_id": 1}
-    return BartConfig(**size, **heads, **widths, **starts)
+    return BartConfig(**size, **heads, **widths, bos_token_id=2, decoder_start_token_id=1)
 
 
 def save_tiny_seq2seq(folder: Path, family: str = "t5", *, seed: int = 0) -> Path:
@@ -207,6 +206,8 @@ def save_tiny_seq2seq(folder: Path, family: str = "t5", *, seed: int = 0) -> Pat
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model = AutoModelForSeq2SeqLM.from_config(_encoder_decoder(family), dtype=torch.float32)
+    # As BART's published files have it: a target begins with <s>.
+    model.generation_config.forced_bos_token_id = 2 if family == "bart" else None
     model.save_pretrained(folder)
     tiny_two_sides(family).save_pretrained(folder)
     return folder

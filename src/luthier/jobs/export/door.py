@@ -120,6 +120,9 @@ def _of_base(wanted: Wanted, name: str, emit: Emit) -> ExportResult:
     from luthier.model.base import resolve_base
 
     base = resolve_base(name, emit)
+    if base.kind == "encoder-decoder":
+        hint = "train it with `method: seq2seq`; a run's model is exported as `merged` or `adapter`"
+        raise RecipeError("an encoder-decoder cannot be exported by itself", where={"model": name}, hint=hint)
     sources = [_of_adapter(text, base, wanted, emit) for text in wanted.adapters]
     out = (wanted.out or Path("exports") / Path(base.title).name).absolute()
     if len(sources) > 1 or (sources and _switches(wanted, sources[0])):
