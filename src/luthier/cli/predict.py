@@ -1,4 +1,4 @@
-"""`luthier predict`: ask a model with a head."""
+"""`luthier predict`: ask a model with a head, or an encoder-decoder."""
 
 import json as json_module
 from typing import TYPE_CHECKING, Annotated
@@ -27,7 +27,9 @@ def predict(
     ] = None,
     json: Json = False,
 ) -> None:
-    """Ask a model with a head what it says of texts: labels with probabilities, numbers, entities, answers, vectors.
+    """Ask a model with a head what it says of texts, or an encoder-decoder what it writes for them.
+
+    A head says labels with probabilities, a number, entities, an answer to a question, or a vector.
 
     With a file, one JSON line is printed for each row; `--json` prints one document.
     """
@@ -68,6 +70,8 @@ def told(said: "Prediction") -> dict[str, object]:
 def in_words(said: "Prediction") -> str:
     """Return a prediction as lines for a person."""
     if said.answer is not None:
+        if said.probability is None:
+            return said.answer + _cut(said)
         place = f" {said.start}–{said.end}" if said.start is not None else ""
         return f"{said.answer or 'no answer'}{place}  ({said.probability:.3f})"
     if said.score is not None:

@@ -161,8 +161,11 @@ def put_result(result: "RunResult", folder: Path) -> None:
     for exported in result.exports.exported if result.exports else ():
         results = ", ".join(dict.fromkeys(one.result for one in exported.certificates.values()))
         put(f"{exported.format} model: {exported.folder} ({exported.bytes / 1e6:,.0f} MB, certificate: {results})")
-    has_head = bool(result.plan.train.method.heads)
-    put(f"ask it: luthier predict {folder} --text …" if has_head else f"chat with it: luthier chat {folder}")
+    from luthier.train.spec import is_seq2seq
+
+    method = result.plan.train.method
+    predicts = bool(method.heads) or is_seq2seq(method)
+    put(f"ask it: luthier predict {folder} --text …" if predicts else f"chat with it: luthier chat {folder}")
 
 
 def put_report(report: "Report") -> None:

@@ -67,8 +67,8 @@ class Base(Artifact):
     """Hash over the weight files."""
     licence: str | None = None
     """The licence its model card names, where there is one."""
-    kind: Literal["causal", "encoder"] = "causal"
-    """Whether it writes text, token after token, or only reads it."""
+    kind: Literal["causal", "encoder", "encoder-decoder"] = "causal"
+    """Whether it goes on with a text, only reads it, or reads one text and writes another."""
 
     @property
     def title(self) -> str:

@@ -7,6 +7,7 @@ from luthier.core.artifacts import Base, Report, Trained
 from luthier.evaluate.table import table_rows
 from luthier.export.spec import form_of
 from luthier.recipe import Plan
+from luthier.train.spec import is_seq2seq
 
 USE_MERGED = """```python
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -106,11 +107,22 @@ def _use(plan: Plan) -> Iterator[str]:
         yield from _use_head(plan)
         return
     names = {form_of(one).name for one in plan.export}
+    if is_seq2seq(plan.train.method):
+        yield from _use_seq2seq(names)
+        return
     if "merged" in names:
         yield USE_MERGED
     if "adapter" in names:
         yield _use_adapter(plan)
     yield "\nOr talk to it with `luthier chat RUN`, where RUN is the run folder."
+
+
+def _use_seq2seq(names: set[str]) -> Iterator[str]:
+    if "merged" in names:
+        yield USE_HEAD.format(auto="AutoModelForSeq2SeqLM")
+    if "adapter" in names:
+        yield USE_ADAPTER.replace("AutoPeftModelForCausalLM", "AutoPeftModelForSeq2SeqLM")
+    yield "\nOr ask it with `luthier predict RUN`, where RUN is the run folder."
 
 
 def _use_head(plan: Plan) -> Iterator[str]:

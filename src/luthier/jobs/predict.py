@@ -1,4 +1,4 @@
-"""Predict: what a run's head says of texts, or answers to questions about them, with how sure it is."""
+"""Predict: what a run's head says of texts or answers to questions about them, or what an encoder-decoder writes."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -15,8 +15,10 @@ from luthier.jobs.pipeline import trained_of
 from luthier.jobs.prepare import saved_plan
 from luthier.jobs.texts import Asked
 from luthier.recipe import Plan
+from luthier.train.spec import is_seq2seq
 
 if TYPE_CHECKING:
+    from luthier.jobs.writer import Writer
     from luthier.model.headcard import HeadCard
     from luthier.model.headstep import HeadStep, Logits
     from luthier.model.pairs import Pair
@@ -45,7 +47,7 @@ class Entity(BaseModel):
 
 
 class Prediction(BaseModel):
-    """What the head says of one text."""
+    """What the model says of one text."""
 
     model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
 
@@ -65,7 +67,8 @@ class Prediction(BaseModel):
     question: str | None = None
     """What was asked about the text."""
     answer: str | None = None
-    """The piece of the text that answers it; empty where the text does not say it."""
+    """The piece of the text that answers the question, empty where the text does not say it; or what an
+    encoder-decoder writes."""
     start: int | None = None
     """The answer's first character, counted from 0."""
     end: int | None = None
@@ -144,9 +147,13 @@ def takes_questions(folder: RunFolder) -> bool:
     return "quote" in saved_plan(folder).train.method.heads
 
 
-def open_predictor(folder: RunFolder, emit: Emit) -> Predictor:
-    """Load the model of a run that has a head."""
+def open_predictor(folder: RunFolder, emit: Emit) -> "Predictor | Writer":
+    """Load the model of a run that has a head, or is an encoder-decoder."""
     plan = saved_plan(folder)
+    if is_seq2seq(plan.train.method):
+        from luthier.jobs.writer import open_writer
+
+        return open_writer(plan, folder, emit)
     if not plan.train.method.heads:
         why = f"it was trained with `{plan.train.method.name}`, which writes answers"
         hint = "talk to it: `luthier chat RUN`"
@@ -205,10 +212,15 @@ def _entities(card: "HeadCard", text: str, reading: "Reading", logits: "Logits")
 
 
 def refuse_head(plan: Plan, what: str, *, where: Path) -> None:
-    """Raise RecipeError where a run has a head, and so cannot do what needs written answers."""
+    """Raise RecipeError where a run has a head or an encoder-decoder, and so cannot do what a causal model does."""
     heads: tuple[HeadKind, ...] = plan.train.method.heads
     if heads:
         why = f"it was trained with `{plan.train.method.name}`: its head judges texts and writes none"
+        raise RecipeError(
+            f"this run cannot {what}", where={"run": where}, why=why, hint="ask it with `luthier predict RUN`"
+        )
+    if is_seq2seq(plan.train.method):
+        why = "its encoder-decoder reads one text and writes another; it does not go on with a conversation"
         raise RecipeError(
             f"this run cannot {what}", where={"run": where}, why=why, hint="ask it with `luthier predict RUN`"
         )

@@ -98,6 +98,8 @@ def task_of(model: PreTrainedModel) -> dict[str, Any]:
     name = type(model).__name__
     if model.base_model is model:
         return {"task_type": "FEATURE_EXTRACTION"}
+    if model.config.is_encoder_decoder and not name.endswith(HEADED):
+        return {"task_type": "SEQ_2_SEQ_LM"}
     if not name.endswith(HEADED):
         return {"task_type": "CAUSAL_LM"}
     task = next(task for end, task in TASKS.items() if name.endswith(end))

@@ -19,7 +19,8 @@ from luthier.model.fast.decoder import why_not
 from luthier.model.headed import load_headed
 from luthier.model.headstep import HeadStep
 from luthier.model.load import context_length, load_model
-from luthier.model.step import FastStep, PlainStep, StepModel, why_plain
+from luthier.model.seq2seq import is_seq2seq, plain_step, still_dropout
+from luthier.model.step import FastStep, StepModel, why_plain
 from luthier.train import checkpoint, guards
 from luthier.train.batches import Batches, Cut, Watch
 from luthier.train.checkpoint import Progress
@@ -117,6 +118,8 @@ def _quiet_base(model: torch.nn.Module, spec: TrainSpec) -> None:
     for name, module in model.named_modules():
         if isinstance(module, torch.nn.Dropout) and not name.endswith(OWN_DROPOUT):
             module.eval()
+    if is_seq2seq(model):
+        still_dropout(model)
 
 
 def untuned_loss(base: torch.nn.Module, spec: TrainSpec, train: Split) -> float | None:
@@ -143,7 +146,7 @@ def choose_step(
         causal_lm(model).set_attn_implementation("sdpa")
 
     emit(Event(room="train", kind="note", message=f"the plain step runs: {why}"))
-    plain = PlainStep(model, precision=spec.precision)
+    plain = plain_step(model, precision=spec.precision)
     wrong = guards.check_first_loss(model, plain, rows, precision=spec.precision, untuned=untuned)
     if wrong:
         raise TrainingError("the adapter changes the model before any training", why=wrong)
