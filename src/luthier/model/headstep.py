@@ -8,7 +8,6 @@ from numpy.typing import NDArray
 
 from luthier.examples.store import Encoded
 from luthier.model.headcard import HeadCard
-from luthier.model.noise import noisy, padded_noise
 from luthier.model.step import Precision, TargetLoss, autocast
 
 BATCH_TOKENS = 4096
@@ -33,9 +32,7 @@ class HeadStep:
         for i, row in enumerate(rows):
             ids[i, : len(row.ids)] = torch.tensor(row.ids)
             seen[i, : len(row.ids)] = 1
-        embedding = self.model.get_input_embeddings()
-        noise = padded_noise(rows, embedding.weight.shape[1])
-        with autocast(device, self.precision), noisy(embedding, noise):
+        with autocast(device, self.precision):
             logits = self.model(input_ids=ids.to(device), attention_mask=seen.to(device)).logits.float()
         if self.card.kind != "spans":
             return logits if self.card.pooling == "model" else _mean(logits, seen.to(device))
