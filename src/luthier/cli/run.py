@@ -51,10 +51,14 @@ def run(  # noqa: PLR0913 (each is an option)
     Everything it makes lies in a run folder: `runs/NAME`, or the one that --out names.
     """
     from luthier.cli.config import recipe_or_config
+    from luthier.core.errors import RecipeError
     from luthier.jobs.choose import choose_folder, run_name
 
     given = recipe_or_config(recipe, config, tuple(set_ or ()), applied=apply or apply_only)
     if setup:
+        if apply or apply_only:
+            hint = "apply first, with `--set` or by a run, and ask for the packages of the recipe that results"
+            raise RecipeError("`--setup` does not look at `--apply`", where={"option": "--apply"}, hint=hint)
         given.tell_missing()
         return
     if given.is_foreign:

@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 from luthier.examples.store import Encoded
 from luthier.model.adapter import causal_lm
 from luthier.model.headcard import HeadCard
-from luthier.model.noise import noisy, padded_noise
 from luthier.model.step import Precision, TargetLoss, autocast
 
 BATCH_TOKENS = 4096
@@ -37,9 +36,7 @@ class HeadStep:
         for i, row in enumerate(rows):
             ids[i, : len(row.ids)] = torch.tensor(row.ids)
             seen[i, : len(row.ids)] = 1
-        embedding = self.model.get_input_embeddings()
-        noise = padded_noise(rows, embedding.weight.shape[1])
-        with autocast(device, self.precision), noisy(embedding, noise):
+        with autocast(device, self.precision):
             said = self._inner(input_ids=ids.to(device), attention_mask=seen.to(device), **self._segments(rows, ids))
         if self.card.kind == "quote":
             return torch.stack([said.start_logits, said.end_logits], dim=-1).float()[seen.to(device).bool()]

@@ -105,7 +105,7 @@ AVERAGE_BYTES = 4
 def state_bytes(spec: TrainSpec) -> float:
     """Return the memory of gradient, optimiser and moving average, in bytes per trained weight."""
     average = AVERAGE_BYTES if spec.ema_decay is not None else 0
-    return GRADIENT_BYTES + spec.optimizer.state_bytes() + average
+    return GRADIENT_BYTES + spec.optimizer.state_bytes(whole=spec.adapter.traits.whole) + average
 
 
 def is_shared(spec: TrainSpec) -> bool:
