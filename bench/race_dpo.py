@@ -34,6 +34,7 @@ from luthier.model.load import load_model, load_tokenizer
 from luthier.train import room
 from luthier.train.batches import rows_of_step
 from luthier.train.methods.dpo.spec import DpoSpec
+from luthier.train.schedules.spec import Constant
 from luthier.train.spec import TrainSpec
 
 PAGE = Path(__file__).parents[1] / "docs" / "proof" / "race-dpo.md"
@@ -92,7 +93,7 @@ def luthier(model: Path, rows: list[dict[str, Any]], *, steps: int, batch: int, 
         batch_size=batch,
         micro_batch_tokens=MICRO_BATCH_TOKENS,
         learning_rate=RATE,
-        schedule="constant",
+        schedule=Constant(),
         warmup=0.0,
         precision=precision,
         gradient_checkpointing=False,

@@ -1,6 +1,7 @@
 """Several LoRAs become one: exactly where the way is exact, repeatably where it draws, and refused in words."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -45,7 +46,13 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, str]
         push(model)
         (folder / name).mkdir()
         adapter.save(model, folder / name, base_model=str(base))
-    return base, {name: str(folder / name) for name in specs}
+    for name in ("elsewhere", "damaged"):
+        shutil.copytree(folder / "small", folder / name)
+    config = folder / "elsewhere" / "adapter_config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"base_model_name_or_path": "of/others"}))
+    weights = folder / "damaged" / "adapter_model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    return base, {name: str(folder / name) for name in (*specs, "elsewhere", "damaged")}
 
 
 def summed(base: Path, folders: list[str], weights: list[float]) -> torch.nn.Module:
@@ -103,6 +110,9 @@ def test_ways_that_draw_give_the_same_again(how: str, made, tmp_path: Path) -> N
         (["small", "large"], {"how": "linear"}, "cannot be composed so"),
         (["small", "other"], {}, "is no plain LoRA"),
         (["small", "nowhere"], {}, "nowhere"),
+        (["small", "elsewhere"], {}, "not of one base"),
+        (["small", "damaged"], {}, "cannot be loaded"),
+        (["small", "large"], {"how": "svd", "rank": 17}, "only rank 16"),
     ],
 )
 def test_what_cannot_be_is_refused_in_words(names: list[str], changes: dict, told: str, made, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import os
 import sys
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -10,7 +11,7 @@ import pytest
 from tests.jobs.fakes import FakeRooms, recipe_file
 
 from luthier.core.errors import RecipeError
-from luthier.core.events import Event
+from luthier.core.events import Event, read_events
 from luthier.core.runfolder import RunFolder
 from luthier.jobs.listen import listening
 from luthier.jobs.pipeline import run_recipe
@@ -174,8 +175,23 @@ def test_the_recipe_says_which_trackers_listen(tmp_path: Path) -> None:
 @pytest.mark.skipif(importlib.util.find_spec("mlflow") is None, reason="the extra `mlflow` is not installed")
 def test_mlflow_itself_keeps_the_curves(tmp_path: Path) -> None:
     heard(tmp_path, "mlflow", [training("train"), *map(measured, (1, 2))])
-    tracking = Tracking("mlflow", RunFolder(tmp_path))
+    tracking = Tracking("mlflow", RunFolder(tmp_path), print)
     run = json.loads((tmp_path / "mlflow.json").read_text())["train"]["run"]
     tracking.tracker.begin(tracking.place, "again", run)
     points = tracking.tracker.client.get_metric_history(run, "loss")
     assert [(point.step, point.value) for point in points] == [(1, 2.875), (2, 2.75)]
+
+
+def test_a_trackers_trouble_is_told_once_and_training_goes_on(faked, tmp_path: Path, monkeypatch) -> None:
+    name, kept = faked
+    folder = tmp_path / "run"
+    folder.mkdir()
+
+    def broken(*arguments) -> None:
+        raise ConnectionError("no server\nat all")
+
+    monkeypatch.setattr(kept, "add", broken)
+    heard(folder, name, [training("train"), *map(measured, (0, 1, 2))])
+    told = [event for event in read_events(RunFolder(folder).events) if event.kind == "warning"]
+    assert [event.message for event in told] == [f"`{name}` is told nothing more: no server"]
+    assert not {"MLFLOW_ALLOW_FILE_STORE", "TRACKIO_DIR"} & os.environ.keys(), "the environment is as it was"

@@ -4,6 +4,7 @@ import ast
 import importlib
 import os
 import pkgutil
+import re
 import subprocess
 from collections.abc import Iterator
 from functools import cache
@@ -70,9 +71,9 @@ def all_specs() -> list[type]:
     """Return all Spec classes of the package, in order of their names."""
     from luthier.core.spec import Spec
 
-    for name in module_names():
-        if name.endswith(".spec") or name == "luthier.recipe" or "adapters" in name:
-            importlib.import_module(name)
+    for path in source_files():
+        if re.search(r"^class \w+\(.*Spec\):", path.read_text(encoding="utf-8"), re.MULTILINE):
+            importlib.import_module(".".join(path.relative_to(SOURCE.parent).with_suffix("").parts))
     return sorted(_below(Spec), key=lambda spec: f"{spec.__module__}.{spec.__name__}")
 
 

@@ -35,7 +35,7 @@ CASES: dict[str, AdapterSpec] = {
     "vera": VeraSpec(r=8),
     "ia3": Ia3Spec(),
     "oft": OftSpec(block_size=8),
-    "boft": BoftSpec(factors=2),
+    "boft": BoftSpec(),
     "ln_tuning": LnTuningSpec(),
     "bottleneck": BottleneckSpec(size=4),
     "bottleneck-pfeiffer": BottleneckSpec(size=4, placement="pfeiffer", activation="gelu"),

@@ -261,6 +261,19 @@ def test_what_was_made_otherwise_is_not_gone_on_from(changes: dict, told: str, t
     assert refused.value.where["field"] == "train.adapter.start_from"
 
 
+@pytest.mark.parametrize(("case", "told"), [("lora-pissa", "began as `pissa_"), ("qlora", "rounded to 4 bits")])
+def test_what_stands_on_changed_weights_is_not_gone_on_from(case: str, told: str, tmp_path: Path) -> None:
+    before = Tuned(tmp_path, "llama", CASES[case])
+    folder = before.saved(tmp_path / "before")
+    if case == "lora-pissa":
+        config = folder / "adapter_config.json"
+        config.write_text(json.dumps(json.loads(config.read_text()) | {"init_lora_weights": "pissa_niter_4"}))
+    spec = LoraSpec(r=4, start_from=str(folder))
+    with pytest.raises(ModelError, match="is of another base") as refused:
+        spec.build().attach(load_model(before.base), seed=9)
+    assert told in refused.value.why and refused.value.hint
+
+
 @pytest.mark.parametrize(
     ("spec", "field", "told"),
     [

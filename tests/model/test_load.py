@@ -50,8 +50,8 @@ ZOO: dict[str, tuple[Callable[[Path], object], str]] = {
     "kernels of a repository": (lambda f: set_config(f, attn_implementation="evil/kernels"), "foreign code"),
     "quantised": (lambda f: set_config(f, quantization_config={"quant_method": "gptq"}), "quantised"),
     "encoder-decoder": (
-        lambda f: set_config(f, model_type="t5", architectures=["T5ForConditionalGeneration"]),
-        "T5ForConditionalGeneration",
+        lambda f: set_config(f, model_type="prophetnet", architectures=["ProphetNetForConditionalGeneration"]),
+        "ProphetNetForConditionalGeneration",
     ),
     "classifier": (lambda f: set_config(f, architectures=["LlamaForSequenceClassification"]), "not a causal"),
     "pickle": (pickled, "not safetensors"),

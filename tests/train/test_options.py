@@ -2,26 +2,21 @@
 
 import shutil
 from collections.abc import Callable
-from dataclasses import replace
 
 import pytest
 import torch
-from tests.train.headed import METHODS, prepare
 from tests.train.made import make_prepared, metrics_of, rows_of, same, spec_of, train, weights_of
 
 from luthier.core.artifacts import Prepared
 from luthier.core.errors import RecipeError
-from luthier.examples.store import Encoded, Noise, Split
+from luthier.examples.store import Encoded, Noise
 from luthier.model.adapters.full import FullSpec
 from luthier.model.adapters.lora import LoraSpec
-from luthier.model.headed import load_headed
-from luthier.model.headstep import HeadStep
 from luthier.model.step import FastStep, PlainStep
 from luthier.model.tiny import tiny_model
 from luthier.recipe_io.read import recipe_from
 from luthier.train.average import Average
 from luthier.train.batches import Batches, Cut
-from luthier.train.heads import head_card
 from luthier.train.methods.sft.spec import SftSpec
 from luthier.train.offload import Offload
 from luthier.train.optimizers.groups import groups_of
@@ -98,8 +93,31 @@ def test_an_optimiser_learns_and_takes_the_memory_it_says(spec):
     assert losses[-1] < 0.3 * losses[0]
     bytes_each = sum(tensor.nbytes for tensor in optimizer.tensors().values()) / (64 * 48)
     assert bytes_each == pytest.approx(spec.state_bytes(), abs=0.1)
-    assert state_bytes(plan) == 4 + spec.state_bytes()
-    assert state_bytes(plan.model_copy(update={"ema_decay": 0.9})) == 8 + spec.state_bytes()
+    kept = spec.state_bytes(whole=plan.adapter.traits.whole)
+    assert state_bytes(plan) == 4 + kept
+    assert state_bytes(plan.model_copy(update={"ema_decay": 0.9})) == 8 + kept
+
+
+def test_muon_leaves_vectors_to_adamw_and_says_what_embeddings_take():
+    weights = {
+        name: torch.nn.Parameter(torch.ones(*shape))
+        for name, shape in {
+            "model.layers.0.k_proj.ia3_l.default": (8, 1),
+            "model.layers.0.down_proj.ia3_l.default": (1, 8),
+            "model.layers.0.k_proj.weight": (8, 8),
+            "model.embed_tokens.weight": (64, 8),
+        }.items()
+    }
+    groups = groups_of(weights, spec_of(optimizer=MuonSpec()))
+    assert [len(group["params"]) for group in groups if group["is_matrix"]] == [1]
+    beside, whole = (state_bytes(spec_of(optimizer=MuonSpec(), adapter=spec)) for spec in (LoraSpec(), FullSpec()))
+    assert beside == 4 + 4
+    optimizer = Optimizer(weights, spec_of(optimizer=MuonSpec(), adapter=FullSpec()))
+    sum((weight * weight).sum() for weight in weights.values()).backward()
+    optimizer.set_rate(1e-3)
+    optimizer.step()
+    used = sum(tensor.nbytes for tensor in optimizer.tensors().values()) / sum(w.numel() for w in weights.values())
+    assert 4 < used <= whole - 4
 
 
 def test_lion_steps_as_the_paper_says():
@@ -209,19 +227,6 @@ def test_noise_is_the_same_in_both_steps_and_within_its_bounds():
 
 def numbered(count: int):
     return enumerate(rows_of(count, 1))
-
-
-def test_noise_reaches_a_model_with_a_head_whatever_the_padding(tmp_path):
-    given = prepare(tmp_path, "label")
-    split = Split(given.split("train"))
-    card = head_card(METHODS["label"](), given, split)
-    step = HeadStep(load_headed(given.base.folder, card, seed=1), card)
-    quiet = [split.encoded(i) for i in range(6)]
-    loud = [replace(row, noise=Noise(i, 20.0)) for i, row in enumerate(quiet)]
-    with torch.no_grad():
-        together, alone = step.logits(loud), torch.cat([step.logits([row]) for row in loud])
-        assert torch.allclose(together, alone, atol=1e-5)
-        assert not torch.allclose(together, step.logits(quiet), atol=1e-3)
 
 
 def test_noise_depends_on_the_step_and_not_on_the_micro_batches(prepared):

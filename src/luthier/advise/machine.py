@@ -4,7 +4,7 @@ from luthier.advise.facts import Facts
 from luthier.advise.training import predicted_steps
 from luthier.core.artifacts import AnswerKind
 from luthier.recipe import Advice, Recipe
-from luthier.train.spec import state_bytes
+from luthier.train.spec import is_seq2seq, state_bytes
 
 MOST_TOKENS_CPU = 1536
 MOST_TOKENS_GPU = 16_384
@@ -59,13 +59,16 @@ def fast_step(recipe: Recipe, facts: Facts) -> Advice:
     """Always: it gives the same loss, and the plain step takes over where a model forbids it."""
     if recipe.train.method.heads:
         return Advice(path="train.fast_step", value=False, because="a head reads each text whole")
+    if is_seq2seq(recipe.train.method):
+        because = "an encoder-decoder reads source and target apart"
+        return Advice(path="train.fast_step", value=False, because=because)
     because = "same loss and gradients; where the model forbids it the plain step runs"
     return Advice(path="train.fast_step", value=True, because=because)
 
 
 def compiled(recipe: Recipe, facts: Facts) -> Advice:
     """Where the run is long enough to repay the compiling."""
-    if recipe.train.method.heads:
+    if recipe.train.method.heads or is_seq2seq(recipe.train.method):
         return Advice(path="train.compile", value=False, because="only the fast step has kernels to compile")
     seconds = _predicted_seconds(recipe, facts)
     if not facts.machine.has_compiler:

@@ -4,9 +4,10 @@ import math
 
 from luthier.advise.facts import Facts
 from luthier.core.artifacts import VECTOR_KINDS
-from luthier.evaluate.spec import baselines_for
+from luthier.evaluate.spec import READ_OFF, baselines_for
 from luthier.recipe import Advice, Recipe
 from luthier.score.names import metrics_for
+from luthier.train.spec import is_seq2seq
 
 FEWEST_SHOTS = 4
 SHOTS_PER_LABEL = 2
@@ -19,12 +20,14 @@ KINDS = {
     "closed": "the answers are a closed set of labels",
     "json": "the answers are JSON objects",
     "free": "the answers are free text",
+    "accepted": "the answers are words of the text that is asked about",
     "pair": "the rows are pairs of a better and a worse answer",
     "text": "there is only text, no prompt",
     "label": "each text has one label",
     "labels": "each text has any of the labels",
     "score": "each text has a number",
     "spans": "the texts' entities are named",
+    "quote": "the answers are pieces of the text that is asked about",
     "match": "each text has one that belongs to it",
     "triplet": "each text has one that belongs to it and one that does not",
     "likeness": "the rows say how alike two texts are",
@@ -36,6 +39,9 @@ def render(recipe: Recipe, facts: Facts) -> Advice:
     if recipe.train.method.heads:
         because = f"the head of `{recipe.train.method.name}` reads the text alone, without instruction or turns"
         return Advice(path="data.render", value="text", because=because)
+    if is_seq2seq(recipe.train.method):
+        because = "an encoder-decoder reads the source and writes the target, without turns"
+        return Advice(path="data.render", value="source", because=because)
     return Advice(path="data.render", value="chat", because="the model writes its answers")
 
 
@@ -46,7 +52,10 @@ def baselines(recipe: Recipe, facts: Facts) -> Advice:
         because = "what is reached without tuning: the usual answer, and the untuned model's vectors"
         if facts.data.answer_kind in VECTOR_KINDS:
             because = "what is reached without tuning: by shared words, and by the untuned model's vectors"
-    return Advice(path="evaluate.baselines", value=baselines_for(facts.data.answer_kind), because=because)
+    value = baselines_for(facts.data.answer_kind, seq2seq=is_seq2seq(recipe.train.method))
+    if set(value) & set(READ_OFF):
+        because = "the untuned model, the source's first sentences, and the source itself"
+    return Advice(path="evaluate.baselines", value=value, because=because)
 
 
 def data_format(recipe: Recipe, facts: Facts) -> Advice:
@@ -74,6 +83,8 @@ def shots(recipe: Recipe, facts: Facts) -> Advice:
     """Two per label and at least four, as far as half of the context allows."""
     if recipe.train.method.heads:
         return Advice(path="evaluate.shots", value=1, because=NO_PROMPT)
+    if is_seq2seq(recipe.train.method):
+        return Advice(path="evaluate.shots", value=1, because="of no use: an encoder-decoder is shown no examples")
     labels = facts.data.labels
     wanted = max(FEWEST_SHOTS, SHOTS_PER_LABEL * labels)
     room = int(facts.model.context_tokens / 2 / max(1.0, facts.data.mean_tokens))

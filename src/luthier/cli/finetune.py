@@ -24,7 +24,7 @@ Model = Annotated[str | None, _named("model_name_or_path", "MODEL", "The base mo
 Output = Annotated[Path | None, _named("output_path", "DIR", "The run's folder.", "-o")]
 Modules = Annotated[str | None, _named("target_modules", "A,B,…", "Layers to update.")]
 Whole = Annotated[str | None, _named("modules_to_save", "A,B,…", "Layers to train whole.")]
-Schedule = Annotated[str | None, _named("lr_scheduler_type", "NAME", "cosine, linear or constant.")]
+Schedule = Annotated[str | None, _named("lr_scheduler_type", "NAME", "cosine, linear, constant, wsd …")]
 AtOnce = Annotated[int | None, _named("per_device_train_batch_size", "N", "Rows, times accumulation, per update.")]
 Times = Annotated[int | None, _named("gradient_accumulation_steps", "N", "How often they are added up.")]
 Eval = Annotated[int | None, _named("per_device_eval_batch_size", "N", "Answered: it changes no result.")]
@@ -48,7 +48,7 @@ def finetune(  # noqa: PLR0913 (each is an option of Olive's)
     eval_split: Annotated[str | None, _named("eval_split", "SPLIT", "The validation rows.")] = None,
     text_template: Annotated[str | None, _named("text_template", "TEXT", TEMPLATE)] = None,
     task_name: Annotated[str | None, _named("task_name", "NAME", "classification, ner …", "--task")] = None,
-    method: Annotated[str, _named("method", "NAME", "lora or qlora.")] = "lora",
+    method: Annotated[str, _named("method", "NAME", "lora, qlora or another adapter.")] = "lora",
     lora_r: Annotated[int | None, _named("lora_r", "N", "LoRA's rank.")] = None,
     lora_alpha: Annotated[float | None, _named("lora_alpha", "NUMBER", "LoRA's scale.")] = None,
     lora_dropout: Annotated[float | None, _named("lora_dropout", "SHARE", "LoRA's dropout.")] = None,
@@ -61,7 +61,7 @@ def finetune(  # noqa: PLR0913 (each is an option of Olive's)
     warmup_ratio: Annotated[float | None, _named("warmup_ratio", "SHARE", "Share of warm-up.")] = None,
     weight_decay: Annotated[float | None, _named("weight_decay", "NUMBER", "AdamW's.")] = None,
     max_grad_norm: Annotated[float | None, _named("max_grad_norm", "NUMBER", "Gradients' limit.")] = None,
-    optim: Annotated[str | None, _named("optim", "NAME", "The optimiser.")] = None,
+    optim: Annotated[str | None, _named("optim", "NAME", "adamw_torch, lion_32bit, sgd …")] = None,
     per_device_train_batch_size: AtOnce = None,
     per_device_eval_batch_size: Eval = None,
     gradient_accumulation_steps: Times = None,
@@ -74,7 +74,7 @@ def finetune(  # noqa: PLR0913 (each is an option of Olive's)
     save_steps: Annotated[int | None, _named("save_steps", "N", "Between checkpoints.")] = None,
     save_total_limit: Saved = None,
     logging_dir: Annotated[str | None, _named("logging_dir", "DIR", "Answered.")] = None,
-    report_to: Annotated[str | None, _named("report_to", "NAME", "tensorboard or none.")] = None,
+    report_to: Annotated[str | None, _named("report_to", "NAME", "tensorboard, mlflow, wandb, trackio.")] = None,
     dataloader_num_workers: Loaders = None,
     seed: Annotated[int | None, _named("seed", "N", "Seed of every draw.")] = None,
     log_level: LogLevel = 1,
@@ -108,7 +108,9 @@ def _asked(given: dict[str, Any]) -> "Finetune":
         template=given["text_template"],
         subset=given["subset"],
     )
-    training = {name: value for name, value in given.items() if name in TRAINING and value not in (None, False)}
+    training = {
+        name: value for name, value in given.items() if name in TRAINING and value is not None and value is not False
+    }
     return Finetune(
         model=given["model_name_or_path"],
         method=given["method"],

@@ -1,4 +1,4 @@
-"""`luthier predict`: ask a model with a head."""
+"""`luthier predict`: ask a model with a head, or an encoder-decoder."""
 
 import json as json_module
 from typing import TYPE_CHECKING, Annotated
@@ -22,26 +22,38 @@ def predict(
         typer.Argument(metavar="FILE", help="Rows with a text column, or lines of bare text (.jsonl, .csv, …)."),
     ] = None,
     text: Annotated[list[str] | None, typer.Option("--text", metavar="TEXT", help="A text; may be repeated.")] = None,
+    question: Annotated[
+        str | None, typer.Option("--question", metavar="TEXT", help="What is asked about each text; for `qa` only.")
+    ] = None,
     json: Json = False,
 ) -> None:
-    """Ask a model with a head what it says of texts: labels with probabilities, a number, entities, or a vector.
+    """Ask a model with a head what it says of texts, or an encoder-decoder what it writes for them.
+
+    A head says labels with probabilities, a number, entities, an answer to a question, or a vector.
 
     With a file, one JSON line is printed for each row; `--json` prints one document.
     """
     from luthier.cli.progress import Progress
     from luthier.core.runfolder import find_run
     from luthier.core.settings import runs_dir
-    from luthier.jobs.predict import open_predictor
-    from luthier.jobs.texts import texts_of
+    from luthier.jobs.predict import open_predictor, takes_questions
+    from luthier.jobs.texts import Asked, asked_of, texts_of
 
     if (file is None) == (not text):
         raise RecipeError(
             "name texts, or a file with them", hint="`luthier predict RUN --text TEXT`, or `… RUN rows.jsonl`"
         )
-    texts = list(text or ()) if file is None else texts_of(file)
+    folder = find_run(run, runs_dir())
+    asks = takes_questions(folder)
+    if (question is not None) != (asks and file is None):
+        why = "its head answers questions about texts" if asks else "its head judges texts alone"
+        hint = "`--question` goes with `--text` alone; a file has the columns `question` and `context`"
+        raise RecipeError("a question is missing" if asks else "a question is of no use here", why=why, hint=hint)
+    texts = list(text or ()) if file is None else [] if asks else texts_of(file)
+    asked = [Asked(question or "", one) for one in texts] if file is None or not asks else asked_of(file)
     with Progress() as progress:
-        predictor = open_predictor(find_run(run, runs_dir()), progress)
-    said = predictor.predict(texts)
+        predictor = open_predictor(folder, progress)
+    said = predictor.answer(asked) if asks else predictor.predict(texts)
     if json:
         put_json([told(one) for one in said])
         return
@@ -57,6 +69,11 @@ def told(said: "Prediction") -> dict[str, object]:
 
 def in_words(said: "Prediction") -> str:
     """Return a prediction as lines for a person."""
+    if said.answer is not None:
+        if said.probability is None:
+            return said.answer + _cut(said)
+        place = f" {said.start}–{said.end}" if said.start is not None else ""
+        return f"{said.answer or 'no answer'}{place}  ({said.probability:.3f})"
     if said.score is not None:
         return f"{said.score:g}" + _cut(said)
     if said.entities is not None:

@@ -51,10 +51,14 @@ def run(  # noqa: PLR0913 (each is an option)
     Everything it makes lies in a run folder: `runs/NAME`, or the one that --out names.
     """
     from luthier.cli.config import recipe_or_config
+    from luthier.core.errors import RecipeError
     from luthier.jobs.choose import choose_folder, run_name
 
     given = recipe_or_config(recipe, config, tuple(set_ or ()), applied=apply or apply_only)
     if setup:
+        if apply or apply_only:
+            hint = "apply first, with `--set` or by a run, and ask for the packages of the recipe that results"
+            raise RecipeError("`--setup` does not look at `--apply`", where={"option": "--apply"}, hint=hint)
         given.tell_missing()
         return
     if given.is_foreign:
@@ -161,8 +165,11 @@ def put_result(result: "RunResult", folder: Path) -> None:
     for exported in result.exports.exported if result.exports else ():
         results = ", ".join(dict.fromkeys(one.result for one in exported.certificates.values()))
         put(f"{exported.format} model: {exported.folder} ({exported.bytes / 1e6:,.0f} MB, certificate: {results})")
-    has_head = bool(result.plan.train.method.heads)
-    put(f"ask it: luthier predict {folder} --text …" if has_head else f"chat with it: luthier chat {folder}")
+    from luthier.train.spec import is_seq2seq
+
+    method = result.plan.train.method
+    predicts = bool(method.heads) or is_seq2seq(method)
+    put(f"ask it: luthier predict {folder} --text …" if predicts else f"chat with it: luthier chat {folder}")
 
 
 def put_report(report: "Report") -> None:

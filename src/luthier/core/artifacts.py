@@ -13,11 +13,12 @@ FILE = "artifact.json"
 VectorKind = Literal["match", "triplet", "likeness"]
 """What rows tell of texts whose vectors are trained: pairs that belong together, those with a text that does not, or
 how alike two texts are."""
-HeadKind = Literal["label", "labels", "score", "spans", VectorKind]
-"""What a head says of a text: one label of a set, any of them, a number, the places of its entities, or a vector."""
-AnswerKind = Literal["closed", "json", "free", "pair", "text", HeadKind]
-"""A closed set of answers, JSON objects, free answers to a prompt, pairs of a better and a worse answer, text
-without a prompt, or what a head says."""
+HeadKind = Literal["label", "labels", "score", "spans", "quote", VectorKind]
+"""What a head says of a text: one label of a set, any of them, a number, the places of its entities, the piece of it
+that answers a question, or a vector."""
+AnswerKind = Literal["closed", "json", "free", "accepted", "pair", "text", HeadKind]
+"""A closed set of answers, JSON objects, free answers to a prompt, one of several accepted answers to a question about
+a text, pairs of a better and a worse answer, text without a prompt, or what a head says."""
 HEAD_KINDS: tuple[AnswerKind, ...] = get_args(HeadKind)
 VECTOR_KINDS: tuple[AnswerKind, ...] = get_args(VectorKind)
 
@@ -66,8 +67,8 @@ class Base(Artifact):
     """Hash over the weight files."""
     licence: str | None = None
     """The licence its model card names, where there is one."""
-    kind: Literal["causal", "encoder"] = "causal"
-    """Whether it writes text, token after token, or only reads it."""
+    kind: Literal["causal", "encoder", "encoder-decoder"] = "causal"
+    """Whether it goes on with a text, only reads it, or reads one text and writes another."""
 
     @property
     def title(self) -> str:

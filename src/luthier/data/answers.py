@@ -14,7 +14,7 @@ class Answers:
     """Counts the different short answers until there are too many to be a closed set."""
 
     def __init__(self) -> None:
-        self._rows = self._prompted = self._objects = self._labelled = self._pairs = 0
+        self._rows = self._prompted = self._objects = self._labelled = self._pairs = self._quoted = 0
         self._short = True
         self._numbers: dict[str, int] = {}
         self._judged: AnswerKind | None = None
@@ -31,6 +31,7 @@ class Answers:
         self._objects += parse_object(answer) is not None
         self._labelled += example.label is not None
         self._pairs += example.rejected is not None
+        self._quoted += example.quotes is not None
         self._short = self._short and 0 < len(answer) <= MAX_CHARACTERS and "\n" not in answer.strip()
         if example.label is None and (not self._short or len(self._numbers) > MAX_ANSWERS):
             return -1
@@ -48,6 +49,8 @@ class Answers:
         elif example.spans is not None:
             self._judged = "spans"
             self._named.update(span.label for span in example.spans)
+        elif example.quotes is not None:
+            self._judged = "quote"
         else:
             self._judged = "score"
         return -1
@@ -70,6 +73,8 @@ class Answers:
             return "text"
         if self._pairs:
             return "pair"
+        if self._quoted == self._rows:
+            return "accepted"
         if self._labelled == self._rows:
             return "closed"
         if self._objects == self._rows:

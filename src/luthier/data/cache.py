@@ -19,7 +19,7 @@ from luthier.model.load import context_length
 SUMS = "sums.json"
 ENTRIES = 16
 """How many data sets are kept; the one not used for longest goes first."""
-CODE = ("data", "examples", "model/template.py", "model/messages.py", "model/reader.py")
+CODE = ("data", "examples", "model/template.py", "model/messages.py", "model/reader.py", "model/bitext.py")
 KEPT = ("card.json", *(f"examples/{part}.arrow" for part in PARTS))
 
 

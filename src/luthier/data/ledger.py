@@ -23,6 +23,8 @@ class Ledger:
     """Hash of the whole content."""
     prompt: array = field(default_factory=lambda: array("Q"))
     """Hash of what precedes the answer; 0 where nothing does."""
+    passage: array = field(default_factory=lambda: array("Q"))
+    """Hash of the text that is asked about; 0 where there is none."""
     answer: array = field(default_factory=lambda: array("Q"))
     label: array = field(default_factory=lambda: array("l"))
     """Number of the answer in the closed set, or -1."""

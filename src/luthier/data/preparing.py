@@ -17,6 +17,7 @@ from luthier.data.spec import DataSpec
 from luthier.data.split import TEST, TRAIN, Rows, assign
 from luthier.data.survey import MAX_UNREADABLE, Surveyor, learn_shingles
 from luthier.examples.store import Split
+from luthier.model.bitext import Bitext
 from luthier.model.load import context_length, load_tokenizer, quiet
 from luthier.model.reader import Reader
 from luthier.model.template import Template
@@ -56,9 +57,11 @@ def row_limit(spec: DataSpec, base: Base) -> int:
     return spec.max_tokens
 
 
-def tokens_of(spec: DataSpec, base: Base) -> Template | Reader:
-    """Return what makes tokens of rows: the chat template, or the tokenizer alone where a head reads raw text."""
+def tokens_of(spec: DataSpec, base: Base) -> Template | Reader | Bitext:
+    """Return what makes tokens of rows: the chat template, or the tokenizer alone for raw text or for two sides."""
     tokenizer = load_tokenizer(base.folder)
+    if spec.render == "source":
+        return Bitext(tokenizer)
     return Reader(tokenizer) if spec.render == "text" else Template(tokenizer)
 
 
@@ -88,7 +91,8 @@ def _split(opened: Opened, survey: Survey, shingler: Shingler, seed: int) -> tup
     threshold = opened.spec.near_duplicates
     near = near_duplicates(signatures, lambda row: shingler.shingles(own_text(rows.example(row))), threshold)
     together = near.copy()
-    join_equal(together, survey.ledger.column("prompt"), max(COMMON_PROMPT, len(signatures) // 20))
+    for column in ("prompt", "passage"):
+        join_equal(together, survey.ledger.column(column), max(COMMON_PROMPT, len(signatures) // 20))
     groups = together.roots()
     parts = survey.ledger.column("part").astype(np.int8)
     if opened.spec.repeats == "drop":

@@ -8,8 +8,10 @@ from luthier.data.opened import encode_row, open_data, with_labels
 from luthier.data.preparing import row_limit, tokens_of
 from luthier.data.rows import RowIssue
 from luthier.data.spec import DataSpec
+from luthier.data.survey import limited_tokens
 from luthier.examples.example import Example
 from luthier.examples.store import Encoded
+from luthier.model.bitext import Bitext
 from luthier.model.load import quiet
 from luthier.model.reader import Reader
 from luthier.model.template import Template
@@ -54,7 +56,7 @@ def preview(spec: DataSpec, given: Base, *, rows: int = 3) -> list[PreviewRow | 
         return [_row(read, template, limit) for read in itertools.islice(opened.examples("train"), rows)]
 
 
-def _row(read: Example | RowIssue, template: Template | Reader, limit: int) -> PreviewRow | RowIssue:
+def _row(read: Example | RowIssue, template: Template | Reader | Bitext, limit: int) -> PreviewRow | RowIssue:
     if isinstance(read, RowIssue):
         return read
     encoded = encode_row(read, template.encode)
@@ -68,11 +70,11 @@ def _row(read: Example | RowIssue, template: Template | Reader, limit: int) -> P
         rejected=_pieces(other, template, start=other.prompt_tokens) if other else (),
         others=tuple(_pieces(text, template) for text in encoded.others),
         tokens=tokens,
-        too_long=tokens > limit,
+        too_long=limited_tokens(encoded, template) > limit,
     )
 
 
-def _pieces(encoded: Encoded, template: Template | Reader, *, start: int = 0) -> tuple[Piece, ...]:
+def _pieces(encoded: Encoded, template: Template | Reader | Bitext, *, start: int = 0) -> tuple[Piece, ...]:
     # Whole runs are decoded at once: one character may be several tokens.
     tokens = zip(encoded.ids[start:], encoded.targets[start:], strict=True)
     runs = itertools.groupby(tokens, key=lambda pair: pair[1])

@@ -31,8 +31,8 @@ class DataSpec(Spec):
     """Shape of the rows; `auto` recognises it."""
     text_template: str | None = None
     """For columns of any name: text with `{column}` fields; loss falls on the last field and what follows it."""
-    render: Literal["auto", "chat", "text"] = "auto"
-    """How rows are put to the model: as turns of a conversation, or as raw text for a head (`auto`: by the method)."""
+    render: Literal["auto", "chat", "text", "source"] = "auto"
+    """How a model gets rows: turns of a chat, raw text for a head, or source and target; `auto` asks the method."""
     instruction: str | None = None
     """For labelled text: the instruction before each text; a plain one that lists the labels is used when absent."""
     validation_path: str | tuple[str, ...] | None = None

@@ -15,11 +15,14 @@ from luthier.data.sources.find import Source
 from luthier.data.suspects import suspects_in
 from luthier.examples.example import Example
 from luthier.examples.store import Encoded, SplitWriter
+from luthier.model.bitext import Bitext, longer_side
 from luthier.model.reader import Reader, cut_encoded
 from luthier.model.template import Template
 
+Maker = Template | Reader | Bitext
+"""What makes tokens of rows."""
 PROGRESS_S = 0.5
-LATER = ("rejected", "labels", "score", "spans", "others")
+LATER = ("rejected", "labels", "score", "spans", "quotes", "others")
 """Fields of examples that older versions did not have."""
 MAX_UNREADABLE = 10_000
 """Unreadable rows after which a run that must stop anyway stops reading."""
@@ -29,7 +32,7 @@ class Surveyor:
     """Reads every row of every part once."""
 
     def __init__(
-        self, opened: Opened, template: Template | Reader, *, shingler: Shingler, limit: int, folder: Path, emit: Emit
+        self, opened: Opened, template: Maker, *, shingler: Shingler, limit: int, folder: Path, emit: Emit
     ) -> None:
         self._opened, self._template, self._shingler = opened, template, shingler
         self._limit, self._emit = limit, emit
@@ -86,17 +89,20 @@ class Surveyor:
         return None
 
     def _keep(self, example: Example, encoded: Encoded, part: int, key: bytes) -> None:
-        survey, tokens = self.survey, max(len(answer.ids) for answer in encoded.answers)
+        survey, tokens = self.survey, limited_tokens(encoded, self._template)
         survey.lengths.append(tokens)
         if _says_nothing(encoded):
             self._drop(example, "no_target", "no token of it would be trained")
+            return
+        if example.quotes is not None and example.is_judged:
+            self._keep_pair(example, encoded, part, key)
             return
         cut = tokens > self._limit
         if cut and self._opened.spec.too_long == "drop":
             self._drop(example, "too_long", f"{tokens:,} tokens, more than {self._limit:,}")
             return
         if cut:
-            encoded = cut_encoded(encoded, self._limit) if example.is_judged else _cut(encoded, self._limit)
+            encoded = self._cut(example, encoded)
             if _says_nothing(encoded):
                 self._drop(
                     example, "too_long", f"of {tokens:,} tokens, none of the first {self._limit:,} would be trained"
@@ -107,6 +113,20 @@ class Surveyor:
         survey.only_last += encoded.only_last
         self._put_aside(example, encoded, part, key)
 
+    def _keep_pair(self, example: Example, encoded: Encoded, part: int, key: bytes) -> None:
+        """Put a question and its text aside, however long the text: training and exam read it in windows."""
+        rest = len(encoded.ids) - len(encoded.words)
+        if len(encoded.ids) > self._limit and 2 * rest > self._limit:
+            why = f"the question takes {rest:,} tokens, more than half of {self._limit:,}, and the text does not fit"
+            self._drop(example, "too_long", why)
+            return
+        self._put_aside(example, encoded, part, key)
+
+    def _cut(self, example: Example, encoded: Encoded) -> Encoded:
+        if isinstance(self._template, Bitext):
+            return self._template.cut(encoded, self._limit)
+        return cut_encoded(encoded, self._limit) if example.is_judged else _cut(encoded, self._limit)
+
     def _put_aside(self, example: Example, encoded: Encoded, part: int, key: bytes) -> None:
         ledger, context = self.survey.ledger, example.context
         ledger.part.append(part)
@@ -116,6 +136,7 @@ class Surveyor:
         ledger.prompt.append(
             _number(_digest(context.model_dump_json(exclude={"file", "row", "label", *LATER}))) if context else 0
         )
+        ledger.passage.append(_number(_digest(example.passage)) if example.passage else 0)
         # Several pairs of one prompt, or of one text, do not contradict each other.
         ledger.answer.append(0 if example.rejected or example.others else _number(_digest(example.answer)))
         ledger.label.append(self.survey.answers.add(example))
@@ -138,6 +159,13 @@ class Surveyor:
         if time.monotonic() - self._told_s >= PROGRESS_S:
             self._told_s = time.monotonic()
             self._emit(Event(room="data", kind="progress", message="reading rows", data={"rows": self.survey.rows}))
+
+
+def limited_tokens(encoded: Encoded, template: Maker) -> int:
+    """Return how many tokens of a row count for its limit: those of the longer answer, or of a bitext's longer side."""
+    if isinstance(template, Bitext):
+        return longer_side(encoded)
+    return max(len(answer.ids) for answer in encoded.answers)
 
 
 def learn_shingles(opened: Opened) -> Shingler:

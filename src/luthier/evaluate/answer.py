@@ -7,8 +7,10 @@ from time import perf_counter
 import torch
 
 from luthier.evaluate.exam import Exam
+from luthier.model.bitext import Bitext
 from luthier.model.generate import generate
 from luthier.model.scoring import score_labels
+from luthier.model.seq2seq import write
 
 Progress = Callable[[int], None]
 
@@ -29,7 +31,11 @@ class Answers:
 def written_answers(model: torch.nn.Module, exam: Exam, prompts: Sequence[list[int]], progress: Progress) -> Answers:
     """Let the model write its answers, greedily."""
     started = perf_counter()
-    said = generate(model, exam.template, prompts, max_new_tokens=exam.max_new_tokens, progress=progress)
+    most, template = exam.max_new_tokens, exam.template
+    if isinstance(template, Bitext):
+        said = write(model, template, prompts, max_new_tokens=most, progress=progress)
+    else:
+        said = generate(model, template, prompts, max_new_tokens=most, progress=progress)
     texts, stopped = [exam.read(answer.text) for answer in said], [answer.stopped for answer in said]
     return _answers(texts, stopped, prompts, started)
 

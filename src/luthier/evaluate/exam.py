@@ -12,9 +12,10 @@ from luthier.evaluate.instruction import BLANK_LINE, with_answer
 from luthier.evaluate.spec import EvaluateSpec
 from luthier.examples.example import Example
 from luthier.examples.store import Encoded, Split
-from luthier.model.load import load_tokenizer
+from luthier.model.bitext import Bitext, target_of, words_of
 from luthier.model.template import THOUGHT, Template
 from luthier.score.names import FROM_LOSSES, MetricName, metrics_for
+from luthier.score.squad import fitting, read_accepted
 
 MARGIN_TOKENS = 12
 """Room for a sentence around a short answer, when no longest answer is set."""
@@ -24,7 +25,7 @@ MARGIN_TOKENS = 12
 class Exam:
     """The test rows and how their answers are judged."""
 
-    template: Template
+    template: Template | Bitext
     rows: list[Encoded]
     examples: list[Example]
     asked: list[int]
@@ -46,10 +47,20 @@ class Exam:
     def reference(self, row: int) -> str:
         """The right answer to a row, in the words in which a model's answer is read."""
         answer, encoded = self.examples[row].answer, self.rows[row]
+        if isinstance(self.template, Bitext):
+            return target_of(self.examples[row])
         # A call of a tool is text only once it is rendered, and a thought is no part of an answer.
         if answer and THOUGHT not in answer:
             return answer
         return self.template.text(encoded.ids[encoded.prompt_tokens :])
+
+    @property
+    def accepted(self) -> list[tuple[str, ...]]:
+        """All right answers to each question: several, or none where the text does not say it."""
+        return [
+            example.accepted if example.quotes is not None else read_accepted([self.reference(row)])[0]
+            for row, example in zip(self.asked, self.questions, strict=True)
+        ]
 
     def rejected(self, row: int) -> str | None:
         """The worse answer to a row, where the row is a pair."""
@@ -64,6 +75,8 @@ class Exam:
     @cached_property
     def ends_at_blank_line(self) -> bool:
         """Whether an answer ends at a blank line: in text without turns nothing else tells an untuned model to stop."""
+        if isinstance(self.template, Bitext):
+            return False
         without_turns = any(example.segments for example in self.questions)
         return without_turns and not any(BLANK_LINE in reference.strip() for reference in self.references)
 
@@ -94,7 +107,7 @@ def set_exam(spec: EvaluateSpec, given: Prepared, emit: Emit, *, seed: int) -> E
     if is_asked and len(asked) < len(rows):
         _note(emit, f"{len(rows) - len(asked)} test rows have no prompt: only their perplexity is measured")
     return Exam(
-        template=Template(load_tokenizer(given.base.folder)),
+        template=words_of(given.base.folder),
         rows=[row for row, _ in rows],
         examples=[example for _, example in rows],
         asked=asked,
@@ -140,4 +153,6 @@ def chosen_metrics(spec: EvaluateSpec, exam: Exam) -> list[MetricName]:
     usual = metrics_for(exam.kind)
     asked_for = usual if spec.metrics == "auto" or not exam.asked else spec.metrics
     answered = dict.fromkeys(metric for metric in asked_for if metric not in FROM_LOSSES)
+    if exam.kind == "accepted":
+        answered = dict.fromkeys(fitting(tuple(answered), exam.accepted))
     return [*answered, *(metric for metric in usual if metric in FROM_LOSSES)]

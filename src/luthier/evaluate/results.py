@@ -40,11 +40,12 @@ def scored(
     """Return the sitting with its scores in all metrics that apply to it."""
     scores: dict[str, Scores] = {}
     if sitting.answers is not None:
+        accepted = exam.accepted
         for metric in metrics:
             # Whoever picks a label cannot miss the format.
             if metric in FROM_LOSSES or (metric == "format_followed" and sitting.system.endswith(LABEL_SCORED)):
                 continue
-            scores[metric] = score(metric, sitting.answers.texts, exam.references, exam.labels)
+            scores[metric] = score(metric, sitting.answers.texts, exam.references, exam.labels, accepted=accepted)
         scores |= score_by_user(user_metrics, exam, sitting.answers.texts)
     if sitting.losses is not None and sitting.rejected is not None:
         better, worse = ([loss.total for loss in losses] for losses in (sitting.losses, sitting.rejected))

@@ -13,6 +13,7 @@ from luthier.core.events import Emit, Event
 from luthier.core.files import write_atomic
 from luthier.evaluate.answer import Progress, chosen_answers, written_answers
 from luthier.evaluate.baselines import few_shot, zero_shot
+from luthier.evaluate.baselines.read_off import read_off
 from luthier.evaluate.baselines.setting import Setting
 from luthier.evaluate.conclusion import LABEL_SCORED, TUNED, conclusion, seeded
 from luthier.evaluate.curves import read_curves
@@ -24,7 +25,7 @@ from luthier.evaluate.instruction import an_object_like, names_all, one_of
 from luthier.evaluate.render import write_reports
 from luthier.evaluate.results import Sitting, comparisons, samples, scored, system_result
 from luthier.evaluate.slices import slices
-from luthier.evaluate.spec import PROMPTED, BaselineName, EvaluateSpec
+from luthier.evaluate.spec import READ_OFF, BaselineName, EvaluateSpec, baselines_for
 from luthier.evaluate.user import try_user_metrics
 from luthier.examples.store import Split
 from luthier.model.adapter import load_tuned, ready
@@ -98,7 +99,10 @@ class _Desk:
         self.spec, self.given, self.exam, self.emit, self.seed = spec, given, exam, emit, seed
         self.tasks, self._task_scores = tasks, list[list[TaskScore]]()
         per_system = (1 + bool(exam.labels)) * len(exam.asked)
-        self._names = PROMPTED if spec.baselines == "auto" else tuple(dict.fromkeys(spec.baselines))
+        usual = baselines_for(exam.kind, seq2seq=given.prepared.base.kind == "encoder-decoder")
+        names = usual if spec.baselines == "auto" else tuple(dict.fromkeys(spec.baselines))
+        self._names = tuple(name for name in names if name not in READ_OFF)
+        self._read_off = tuple(name for name in names if name in READ_OFF and exam.asked)
         tuned = 1 + len(given.again)
         priced = (tuned + (PRICED in self._names)) * sum(len(row.answers) for row in exam.rows)
         self._total = per_system * (len(self._names) + tuned) + priced
@@ -106,14 +110,15 @@ class _Desk:
 
     def baselines(self) -> list[Sitting]:
         """Let the untuned model sit the exam in each way the recipe asks for."""
+        read = [self._read(name) for name in self._read_off]
         if not self._names and self.tasks is None:
-            return []
+            return read
         model = quicken(load_model(self.given.prepared.base.folder))
         sittings: list[Sitting] = []
         for name in self._names:
             sittings += self._sit(model, name, self._prompts(name), priced=name == PRICED)
         self._run_tasks(model, "the untuned model")
-        return sittings
+        return sittings + read
 
     def tuned(self) -> list[Sitting]:
         """Let the tuned model sit the exam, with the prompts it was trained on."""
@@ -175,6 +180,10 @@ class _Desk:
         known = (train.example(row).answer for row in range(min(LOOKED_AT, len(train))))
         allowed = one_of(exam.labels) if exam.labels else an_object_like(known)
         return "" if all(names_all(row, allowed.names) for row in exam.questions) else allowed.wording
+
+    def _read(self, name: BaselineName) -> Sitting:
+        """Return what is read off the sources; it is no probability, and so has no perplexity."""
+        return Sitting(name, read_off(name, Split(self.given.prepared.split("train")), self.exam.questions))
 
     def _note(self, message: str) -> None:
         self.emit(Event(room="evaluate", kind="note", message=message))

@@ -8,12 +8,29 @@ from luthier.core.artifacts import HEAD_KINDS, VECTOR_KINDS, AnswerKind
 from luthier.core.spec import Auto, Spec
 from luthier.score.names import MetricName
 
-BaselineName = Literal["zero-shot", "few-shot", "majority", "linear-head", "nearest", "untuned", "tf-idf"]
+BaselineName = Literal[
+    "zero-shot",
+    "few-shot",
+    "majority",
+    "linear-head",
+    "nearest",
+    "nearest-sentence",
+    "untuned",
+    "tf-idf",
+    "lead",
+    "copy",
+]
 PROMPTED: tuple[BaselineName, ...] = ("zero-shot", "few-shot")
 """Baselines of models that write."""
+READ_OFF: tuple[BaselineName, ...] = ("lead", "copy")
+"""Baselines of texts made from texts, which ask no model: the source's first sentences, and the source itself."""
+FROM_SOURCE: tuple[BaselineName, ...] = ("zero-shot", *READ_OFF)
+"""Baselines of encoder-decoders, which are shown no examples."""
 FROZEN: tuple[BaselineName, ...] = ("majority", "linear-head", "nearest")
 """Baselines of heads: the usual answer, and the untuned model's vectors with a linear head or the nearest texts."""
 
+QUOTED: tuple[BaselineName, ...] = ("majority", "nearest-sentence", "untuned")
+"""Baselines of heads that point at answers: the usual answer, the sentence most like the question, and the base."""
 VECTORS: tuple[BaselineName, ...] = ("tf-idf", "untuned")
 """Baselines of vectors: the texts' shared words, and the untuned model's vectors."""
 
@@ -66,8 +83,12 @@ class EvaluateSpec(Spec):
         return self
 
 
-def baselines_for(kind: AnswerKind) -> tuple[BaselineName, ...]:
-    """Return the baselines that suit a kind of answer."""
+def baselines_for(kind: AnswerKind, *, seq2seq: bool = False) -> tuple[BaselineName, ...]:
+    """Return the baselines that suit a kind of answer, written by a causal model or by an encoder-decoder."""
+    if seq2seq:
+        return FROM_SOURCE if kind == "free" else FROM_SOURCE[:1]
+    if kind == "quote":
+        return QUOTED
     if kind in VECTOR_KINDS:
         return VECTORS
     if kind == "spans":

@@ -5,6 +5,8 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+NO_ANSWER = "no answer"
+"""What a model writes where a text does not say what is asked; scored as the empty answer."""
 Role = Literal["system", "developer", "user", "assistant", "tool"]
 
 
@@ -49,6 +51,21 @@ class Span(BaseModel):
         return self
 
 
+class Quote(BaseModel):
+    """An answer to a question: a piece of the text that is asked about."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    start: int = Field(ge=0)
+    """Its first character in the text, counted from 0."""
+    text: str
+
+    @property
+    def end(self) -> int:
+        """The character after its last one."""
+        return self.start + len(self.text)
+
+
 class Example(BaseModel):
     """Either a conversation (`messages`) or raw text (`segments`); never both."""
 
@@ -65,6 +82,9 @@ class Example(BaseModel):
     """The number that a text has; only for a head."""
     spans: tuple[Span, ...] | None = None
     """The entities of a text, in their order; only for a head."""
+    quotes: tuple[Quote, ...] | None = None
+    """The accepted answers to a question about a text, the trained one first; none where the text does not say it.
+    For a head, the segments are the question and the text."""
     others: tuple[str, ...] | None = None
     """The texts that the text is compared with: a matching one, and one that does not match; only for vectors."""
     rejected: Message | None = None
@@ -84,14 +104,27 @@ class Example(BaseModel):
     @property
     def is_judged(self) -> bool:
         """Whether this is a text with what a head is to say of it, and not an answer to write."""
-        known = (self.label, self.labels, self.score, self.spans, self.others)
+        known = (self.label, self.labels, self.score, self.spans, self.quotes, self.others)
         untrained = bool(self.segments) and not any(segment.target for segment in self.segments)
         return untrained and any(one is not None for one in known)
 
     @property
     def text(self) -> str:
         """The raw text, all of it."""
-        return "".join(segment.text for segment in self.segments)
+        between = "" if self.quotes is None else "\n\n"
+        return between.join(segment.text for segment in self.segments)
+
+    @property
+    def accepted(self) -> tuple[str, ...]:
+        """All answers that are right, where a question is asked about a text; none where it does not say it."""
+        return tuple(dict.fromkeys(quote.text for quote in self.quotes or ()))
+
+    @property
+    def passage(self) -> str | None:
+        """The text that a question is asked about: the second segment, or what precedes the prompt's last paragraph."""
+        if self.quotes is None:
+            return None
+        return self.segments[1].text if self.segments else self.messages[0].content.rpartition("\n\n")[0]
 
     @property
     def texts(self) -> tuple[str, ...]:
@@ -121,6 +154,8 @@ class Example(BaseModel):
             return self.others[0] if self.score is None else f"{self.score:g}"
         if self.labels is not None:
             return ", ".join(self.labels)
+        if self.quotes is not None:
+            return self.quotes[0].text if self.quotes else ""
         if self.spans is not None:
             return json.dumps(
                 [f"{one.label}: {self.text[one.start : one.end]}" for one in self.spans], ensure_ascii=False

@@ -7,6 +7,7 @@ from luthier.core.artifacts import Base, Report, Trained
 from luthier.evaluate.table import table_rows
 from luthier.export.spec import form_of
 from luthier.recipe import Plan
+from luthier.train.spec import is_seq2seq
 
 USE_MERGED = """```python
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -106,11 +107,22 @@ def _use(plan: Plan) -> Iterator[str]:
         yield from _use_head(plan)
         return
     names = {form_of(one).name for one in plan.export}
+    if is_seq2seq(plan.train.method):
+        yield from _use_seq2seq(names)
+        return
     if "merged" in names:
         yield USE_MERGED
     if "adapter" in names:
         yield _use_adapter(plan)
     yield "\nOr talk to it with `luthier chat RUN`, where RUN is the run folder."
+
+
+def _use_seq2seq(names: set[str]) -> Iterator[str]:
+    if "merged" in names:
+        yield USE_HEAD.format(auto="AutoModelForSeq2SeqLM")
+    if "adapter" in names:
+        yield USE_ADAPTER.replace("AutoPeftModelForCausalLM", "AutoPeftModelForSeq2SeqLM")
+    yield "\nOr ask it with `luthier predict RUN`, where RUN is the run folder."
 
 
 def _use_head(plan: Plan) -> Iterator[str]:
@@ -122,11 +134,14 @@ def _use_head(plan: Plan) -> Iterator[str]:
     mean = getattr(plan.train.method, "pooling", "model") == "mean"
     kind = "Token" if mean or "spans" in plan.train.method.heads else "Sequence"
     if "merged" in {form_of(one).name for one in plan.export}:
-        yield USE_HEAD.format(auto=f"AutoModelFor{kind}Classification")
+        task = "QuestionAnswering" if "quote" in plan.train.method.heads else f"{kind}Classification"
+        yield USE_HEAD.format(auto=f"AutoModelFor{task}")
     if mean:
         yield "\nThe text's outputs are the mean of its tokens' outputs, special tokens included."
     if "score" in plan.train.method.heads:
         yield "\n`head.json` has `mean` and `spread`: a number is mean + spread x output."
+    elif "quote" in plan.train.method.heads:
+        yield "\n`head.json` has `tokens` and `stride` of windows, the `longest` answer, and a `threshold` for none."
     else:
         yield "\n`head.json` has the `temperature` by which outputs are divided before they become probabilities."
     yield "\nOr ask it with `luthier predict RUN`, where RUN is the run folder."

@@ -73,6 +73,8 @@ def compose_adapters(asked: Asked, emit: Emit) -> Composed:
             raise ModelError(f"`{name}` is no plain LoRA", where={"adapter": folder}, why=why, hint=hint)
     named = asked.base or _named_base(asked.adapters, folders, bases)
     model = resolve_base(named, emit)
+    if model.kind == "encoder-decoder":
+        raise ModelError("adapters of encoder-decoders are not composed", where={"model": model.title})
     for name, other in zip(asked.adapters, bases, strict=True):
         if other is not None and other.weights_sha256 != model.weights_sha256:
             why = f"`{name}` was trained on `{other.title}`, not on `{model.title}`"

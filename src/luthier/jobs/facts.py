@@ -10,6 +10,7 @@ from luthier.core.artifacts import Base
 from luthier.core.events import Emit, Event
 from luthier.data.spec import DataSpec
 from luthier.recipe import Recipe
+from luthier.train.spec import AnyMethod, is_seq2seq
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
@@ -27,14 +28,20 @@ def gather(recipe: Recipe, base: Base, emit: Emit) -> Facts:
 
 
 def data_of(recipe: Recipe, base: Base) -> DataSpec:
-    """Return how the rows are read: as raw text where the method has a head, or the base can only read."""
+    """Return how the rows are read: as raw text, as source and target, or as turns of a conversation."""
     data, method = recipe.data, recipe.train.method
     if data.render == "auto":
-        data = data.model_copy(update={"render": "text" if method.heads or base.kind == "encoder" else "chat"})
+        data = data.model_copy(update={"render": _render(method, base)})
     # A number beside a text may be anything; this method says what it is.
     if data.format == "auto" and method.heads == ("score",):
         data = data.model_copy(update={"format": "scored"})
     return data
+
+
+def _render(method: AnyMethod, base: Base) -> str:
+    if is_seq2seq(method) or base.kind == "encoder-decoder":
+        return "source"
+    return "text" if method.heads or base.kind == "encoder" else "chat"
 
 
 def data_facts(spec: DataSpec, base: Base, *, context: int) -> DataFacts:
@@ -67,15 +74,15 @@ def training_rows(spec: DataSpec, seen: "Look") -> int:
 def model_facts(recipe: Recipe, base: Base) -> ModelFacts:
     """Read the config, build the model without memory to see its layers, and measure one step where memory matters."""
     import torch
-    from transformers import AutoConfig, AutoModel, AutoModelForCausalLM
+    from transformers import AutoConfig
 
     from luthier.model.adapter import is_linear
     from luthier.model.checks import pools_mean
-    from luthier.model.load import context_length
+    from luthier.model.load import CLASSES, context_length
 
     config = AutoConfig.from_pretrained(base.folder, local_files_only=True)
     with torch.device("meta"):
-        model = (AutoModel if base.kind == "encoder" else AutoModelForCausalLM).from_config(config)
+        model = CLASSES[base.kind].from_config(config)
     head = model.get_output_embeddings()
     linear = {name.rsplit(".", 1)[-1] for name, part in model.named_modules() if is_linear(part) and part is not head}
     return ModelFacts(
@@ -102,7 +109,8 @@ def _activation_bytes(recipe: Recipe, folder: Path) -> float:
     from luthier.model.headed import load_headed
     from luthier.model.headstep import HeadStep
     from luthier.model.load import load_model
-    from luthier.model.step import FastStep, PlainStep, StepModel, why_plain
+    from luthier.model.seq2seq import plain_step
+    from luthier.model.step import FastStep, StepModel, why_plain
     from luthier.model.vectors import VectorStep
     from luthier.train.memory import activation_bytes_per_token
 
@@ -114,7 +122,7 @@ def _activation_bytes(recipe: Recipe, folder: Path) -> float:
     if card:
         step = VectorStep(model, card) if card.is_vector else HeadStep(model, card)
     else:
-        step = FastStep(model) if train.fast_step and why_plain(model) is None else PlainStep(model)
+        step = FastStep(model) if train.fast_step and why_plain(model) is None else plain_step(model)
     vocabulary = model.get_input_embeddings().num_embeddings
     return activation_bytes_per_token(step, vocabulary=vocabulary)
 

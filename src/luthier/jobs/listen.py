@@ -19,11 +19,17 @@ def listening(
     """Yield what the rooms call to report; everything heard is written by the end."""
     folder.mend_events()
     with contextlib.ExitStack() as opened:
-        curves = [_tracking(name, folder) for name in dict.fromkeys(trackers)]
-        for one in curves:
-            opened.callback(one.close)
-        yield EventLog(folder.events, (*curves, *listeners))
+        curves: list[TensorBoard | Tracking] = []
+
+        def warn(message: str) -> None:
+            log(Event(room="jobs", kind="warning", message=message))
+
+        for name in dict.fromkeys(trackers):
+            curves.append(_tracking(name, folder, warn))
+            opened.callback(curves[-1].close)
+        log = EventLog(folder.events, (*curves, *listeners))
+        yield log
 
 
-def _tracking(name: TrackerName, folder: RunFolder) -> TensorBoard | Tracking:
-    return TensorBoard(folder.path / "tensorboard") if name == "tensorboard" else Tracking(name, folder)
+def _tracking(name: TrackerName, folder: RunFolder, warn: Callable[[str], None]) -> TensorBoard | Tracking:
+    return TensorBoard(folder.path / "tensorboard") if name == "tensorboard" else Tracking(name, folder, warn)

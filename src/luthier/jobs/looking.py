@@ -12,6 +12,7 @@ from luthier.jobs.plan import leaves, replaced, value_at, written_paths
 from luthier.jobs.prepare import settle
 from luthier.jobs.rooms import Rooms, real_rooms
 from luthier.recipe import Plan, Recipe
+from luthier.train.methods.seq2seq.spec import Seq2SeqSpec
 from luthier.train.spec import method_for
 
 if TYPE_CHECKING:
@@ -106,6 +107,8 @@ def with_fitting_method(recipe: Recipe, base: Base | None = None) -> Recipe:
 
     if any(path.startswith("train.method.") for path in written_paths(recipe)):
         return recipe
+    if base is not None and base.kind == "encoder-decoder":
+        return replaced(recipe, "train.method", Seq2SeqSpec())
     data, encoder = recipe.data, base is not None and base.kind == "encoder"
     if encoder and data.render == "auto":
         data = data.model_copy(update={"render": "text"})

@@ -1,4 +1,4 @@
-"""Predict: what a run's head says of texts, with how sure it is."""
+"""Predict: what a run's head says of texts or answers to questions about them, or what an encoder-decoder writes."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -13,11 +13,15 @@ from luthier.core.events import Emit
 from luthier.core.runfolder import RunFolder
 from luthier.jobs.pipeline import trained_of
 from luthier.jobs.prepare import saved_plan
+from luthier.jobs.texts import Asked
 from luthier.recipe import Plan
+from luthier.train.spec import is_seq2seq
 
 if TYPE_CHECKING:
+    from luthier.jobs.writer import Writer
     from luthier.model.headcard import HeadCard
     from luthier.model.headstep import HeadStep, Logits
+    from luthier.model.pairs import Pair
     from luthier.model.reader import Reader, Reading
     from luthier.model.vectors import VectorStep
 
@@ -43,7 +47,7 @@ class Entity(BaseModel):
 
 
 class Prediction(BaseModel):
-    """What the head says of one text."""
+    """What the model says of one text."""
 
     model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
 
@@ -60,6 +64,17 @@ class Prediction(BaseModel):
     """The number, where the head says numbers."""
     entities: tuple[Entity, ...] | None = None
     """The entities, in their order."""
+    question: str | None = None
+    """What was asked about the text."""
+    answer: str | None = None
+    """The piece of the text that answers the question, empty where the text does not say it; or what an
+    encoder-decoder writes."""
+    start: int | None = None
+    """The answer's first character, counted from 0."""
+    end: int | None = None
+    """The character after its last one."""
+    probability: float | None = None
+    """Of the answer, or of there being none."""
     vector: tuple[float, ...] | None = None
     """The text's vector, where vectors were trained."""
 
@@ -75,6 +90,34 @@ class Predictor:
         """Yield what the head says of each text, in their order."""
         for start in range(0, len(texts), ROWS):
             yield from self._predict(texts[start : start + ROWS], start)
+
+    def answer(self, asked: Sequence[Asked]) -> Iterator[Prediction]:
+        """Yield what the head answers to each question about its text, in their order."""
+        from luthier.model.quoting import find_quotes
+
+        card = self.step.card
+        for start in range(0, len(asked), ROWS):
+            some = asked[start : start + ROWS]
+            pairs = [self._pair(one, start + place) for place, one in enumerate(some)]
+            for one, found in zip(some, find_quotes(self.step, pairs), strict=True):
+                said = {"probability": round(found.probability(card), DIGITS), "answer": ""}
+                if not found.is_nothing(card):
+                    said |= {"answer": one.text[found.start : found.end], "start": found.start, "end": found.end}
+                yield Prediction(text=one.text, question=one.question, **said)
+
+    def _pair(self, asked: Asked, number: int) -> "Pair":
+        where = {"row": str(number + 1)}
+        if not asked.question.strip() or not asked.text.strip():
+            raise DataError("a question or its text is empty", where=where, hint="leave it out")
+        try:
+            pair = self.reader.pair(asked.question.strip(), asked.text)
+        except DataError as error:
+            raise DataError(error.what, where=where, why=error.why, hint="leave it out, or repair it") from error
+        limit, rest = self.step.card.tokens, len(pair.ids) - len(pair.places)
+        if len(pair.ids) > limit and 2 * rest > limit:
+            why = f"it takes {rest:,} of the {limit:,} tokens that are read at once"
+            raise DataError("a question leaves too little room for its text", where=where, why=why, hint="shorten it")
+        return pair
 
     def _predict(self, texts: Sequence[str], first: int) -> Iterator[Prediction]:
         from luthier.examples.store import Encoded
@@ -99,9 +142,18 @@ class Predictor:
             raise DataError(error.what, where=where, why=error.why, hint="leave it out, or repair it") from error
 
 
-def open_predictor(folder: RunFolder, emit: Emit) -> Predictor:
-    """Load the model of a run that has a head."""
+def takes_questions(folder: RunFolder) -> bool:
+    """Tell whether a run's head answers questions about texts, and does not judge texts alone."""
+    return "quote" in saved_plan(folder).train.method.heads
+
+
+def open_predictor(folder: RunFolder, emit: Emit) -> "Predictor | Writer":
+    """Load the model of a run that has a head, or is an encoder-decoder."""
     plan = saved_plan(folder)
+    if is_seq2seq(plan.train.method):
+        from luthier.jobs.writer import open_writer
+
+        return open_writer(plan, folder, emit)
     if not plan.train.method.heads:
         why = f"it was trained with `{plan.train.method.name}`, which writes answers"
         hint = "talk to it: `luthier chat RUN`"
@@ -160,10 +212,15 @@ def _entities(card: "HeadCard", text: str, reading: "Reading", logits: "Logits")
 
 
 def refuse_head(plan: Plan, what: str, *, where: Path) -> None:
-    """Raise RecipeError where a run has a head, and so cannot do what needs written answers."""
+    """Raise RecipeError where a run has a head or an encoder-decoder, and so cannot do what a causal model does."""
     heads: tuple[HeadKind, ...] = plan.train.method.heads
     if heads:
         why = f"it was trained with `{plan.train.method.name}`: its head judges texts and writes none"
+        raise RecipeError(
+            f"this run cannot {what}", where={"run": where}, why=why, hint="ask it with `luthier predict RUN`"
+        )
+    if is_seq2seq(plan.train.method):
+        why = "its encoder-decoder reads one text and writes another; it does not go on with a conversation"
         raise RecipeError(
             f"this run cannot {what}", where={"run": where}, why=why, hint="ask it with `luthier predict RUN`"
         )

@@ -13,7 +13,7 @@ from luthier.jobs.plan import as_plan, open_fields, plan_yaml, resolve
 from luthier.jobs.rooms import Rooms
 from luthier.recipe import Plan, Recipe
 from luthier.recipe_io.read import check_recipe, load_recipe, recipe_yaml
-from luthier.train.spec import check_base, check_data
+from luthier.train.spec import check_base, check_data, is_seq2seq
 
 
 def prepare(recipe: Recipe, folder: RunFolder, rooms: Rooms, emit: Emit) -> tuple[Plan, Base]:
@@ -48,12 +48,17 @@ def check_sources(recipe: Recipe) -> None:
 
 
 def refuse_heads(recipe: Recipe, command: str) -> None:
-    """Raise RecipeError for a method with a head, where a command only knows methods that write."""
+    """Raise RecipeError for a method with a head or an encoder-decoder, where a command only knows causal models."""
     if recipe.train.method.heads:
         where = {"field": "train.method.name", "method": recipe.train.method.name}
         why = "it counts and compares written answers, and a head writes none"
         hint = "`luthier run RECIPE` measures the head against its own baselines"
         raise RecipeError(f"`luthier {command}` does not know methods with a head", where=where, why=why, hint=hint)
+    if is_seq2seq(recipe.train.method):
+        where = {"field": "train.method.name", "method": recipe.train.method.name}
+        why = "it counts what a causal model goes on with"
+        hint = "`luthier run RECIPE` measures the tuned model against baselines of its own"
+        raise RecipeError(f"`luthier {command}` does not know encoder-decoders", where=where, why=why, hint=hint)
 
 
 def settle(recipe: Recipe, base: Base, rooms: Rooms, emit: Emit) -> Plan:

@@ -58,8 +58,6 @@ class Mlflow:
 
     def begin(self, place: Path, title: str, known: str | None) -> str:
         """Open a run of the experiment `luthier`."""
-        # MLflow writes plain files only where this is said.
-        os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")
         from mlflow import MlflowClient
 
         uri = os.environ.get("MLFLOW_TRACKING_URI") or place.absolute().as_uri()
@@ -114,8 +112,6 @@ class Trackio:
 
     def begin(self, place: Path, title: str, known: str | None) -> str:
         """Open a run by its name, which is new where no id is known."""
-        # Trackio reads its folder once, when it is imported.
-        os.environ.setdefault("TRACKIO_DIR", str(place.absolute()))
         import trackio
 
         name = known or f"{title}-{uuid.uuid4().hex[:8]}"
@@ -131,15 +127,30 @@ class Trackio:
         self.run.finish()
 
 
+def variables(name: TrackerName, place: Path) -> dict[str, str]:
+    """Return the environment in which a tracker writes beside the run; what somebody has set stays."""
+    wanted: dict[TrackerName, dict[str, str]] = {
+        # MLflow writes plain files only where this is said; Trackio reads its folder when it is imported.
+        "mlflow": {"MLFLOW_ALLOW_FILE_STORE": "true"},
+        "trackio": {"TRACKIO_DIR": str(place.absolute())},
+    }
+    return {key: value for key, value in wanted.get(name, {}).items() if key not in os.environ}
+
+
 KINDS: dict[TrackerName, Callable[[], Tracker]] = {"mlflow": Mlflow, "wandb": Wandb, "trackio": Trackio}
 
 
 class Tracking:
     """A listener that tells one tracker what training measured, each step once, also when a run goes on."""
 
-    def __init__(self, name: TrackerName, folder: RunFolder) -> None:
+    def __init__(self, name: TrackerName, folder: RunFolder, warn: Callable[[str], None]) -> None:
         self.tracker = KINDS[name]()
+        self.name = name
         self.folder = folder
+        self.warn = warn
+        self.is_lost = False
+        self.lent: dict[str, str] = {}
+        """Environment variables that are set while a run is open."""
         self.place = folder.path / name
         self.kept = folder.path / f"{name}.json"
         self.told: dict[str, Any] = json.loads(self.kept.read_text()) if self.kept.exists() else {}
@@ -150,8 +161,26 @@ class Tracking:
         """Add one point to each curve; another training is another run."""
         if event.room == "jobs" and event.kind == "start":
             self.training = event.message
-        if event.room != "train" or event.kind != "metrics":
-            return
+        if event.room == "train" and event.kind == "metrics" and not self.is_lost:
+            self._guarded(lambda: self._tell(event))
+
+    def _guarded(self, act: Callable[[], None]) -> None:
+        """Do it; what goes wrong in a tracker ends the tracking, never the training."""
+        try:
+            act()
+        except Exception as error:  # noqa: BLE001 (trackers raise types of their own, and of their servers' libraries)
+            self.is_lost = True
+            self._give_back()
+            why = str(error).strip().splitlines()
+            self.warn(f"`{self.name}` is told nothing more: {why[0] if why else type(error).__name__}")
+
+    def _give_back(self) -> None:
+        self.opened = None
+        for name in self.lent:
+            os.environ.pop(name, None)
+        self.lent = {}
+
+    def _tell(self, event: Event) -> None:
         step = event.data["step"]
         # Since its checkpoint a run that goes on measures again what the tracker knows.
         if step <= self.told.get(self.training, {}).get("step", -1):
@@ -168,7 +197,11 @@ class Tracking:
         self._keep()
 
     def _open(self) -> None:
-        self.close()
+        if self.opened is not None:
+            self.tracker.end()
+            self._give_back()
+        self.lent = variables(self.name, self.place)
+        os.environ.update(self.lent)
         title = self.folder.path.absolute().name
         title += "" if self.training == FIRST_TRAINING else f"-seed-{self.training}"
         known = self.told.setdefault(self.training, {"run": None, "step": -1})
@@ -182,5 +215,5 @@ class Tracking:
     def close(self) -> None:
         """End the run that is open."""
         if self.opened is not None:
-            self.tracker.end()
-            self.opened = None
+            self._guarded(self.tracker.end)
+            self._give_back()

@@ -26,10 +26,15 @@ KNOWN_PRIVATE_KEYS = {
 }
 KERNEL_KEYS = {"attn_implementation", "_attn_implementation", "experts_implementation"}
 MORE_THAN_TEXT = ("vision_config", "audio_config")
-HEADED = ("ForSequenceClassification", "ForTokenClassification")
+HEADED = ("ForSequenceClassification", "ForTokenClassification", "ForQuestionAnswering")
 """How transformers ends the names of models with a head."""
 HEADLESS = "Model"
 """How it ends those of models that give states and nothing else."""
+ENCODER_DECODERS = ("t5", "mt5", "umt5", "bart", "mbart", "pegasus", "marian")
+"""Kinds that read one text and write another; their classes share the way in which a decoder starts."""
+RELATIVE = ("t5", "mt5", "umt5")
+"""Kinds whose positions are distances, so that only memory bounds a text."""
+RELATIVE_CONTEXT = 16_384
 FROM_PAD = ("roberta", "camembert", "mpnet", "xlm", "longformer", "data2vec")
 """Kinds that count positions from the pad token's id on, so that the first ones are never used."""
 
@@ -54,7 +59,7 @@ def check_folder(folder: Path, *, headed: bool = False) -> None:
 
 
 def check_config(folder: Path, *, headed: bool = False) -> None:
-    """Refuse by its small files alone a model that could run code, or is neither causal nor an encoder."""
+    """Refuse by its small files alone a model that could run code, or is of no kind that is tuned."""
     if not (folder / "config.json").exists():
         raise _no_config(folder)
     config = read_json(folder / "config.json")
@@ -79,6 +84,8 @@ def weight_files(folder: Path) -> list[Path]:
 def context_length(folder: Path) -> int:
     """Return the most tokens the model can attend to; tokenizers often claim 1e18 and know nothing."""
     config = read_json(folder / "config.json")
+    if config.get("model_type") in RELATIVE:
+        return RELATIVE_CONTEXT
     for part in (config, config.get("text_config") or {}):
         for key in ("max_position_embeddings", "n_positions", "max_sequence_length", "seq_length"):
             if isinstance(part.get(key), int) and part[key] > 0:
@@ -86,9 +93,12 @@ def context_length(folder: Path) -> int:
     raise ModelError("the model's config does not say its context length", where={"file": folder / "config.json"})
 
 
-def kind_of(folder: Path) -> Literal["causal", "encoder"]:
-    """Return whether the model of a checked folder writes text or only reads it."""
-    return "encoder" if is_encoder_config(read_json(folder / "config.json")) else "causal"
+def kind_of(folder: Path) -> Literal["causal", "encoder", "encoder-decoder"]:
+    """Return whether the model of a checked folder goes on with a text, only reads it, or writes another."""
+    config = read_json(folder / "config.json")
+    if _is_encoder_decoder(config):
+        return "encoder-decoder"
+    return "encoder" if is_encoder_config(config) else "causal"
 
 
 def pools_mean(folder: Path) -> bool:
@@ -106,6 +116,13 @@ def is_encoder_config(config: dict[str, Any]) -> bool:
     kind, names = config.get("model_type"), config.get("architectures") or []
     writes = config.get("is_decoder") or config.get("is_encoder_decoder") or CAUSAL.get(kind) in names
     return kind in MASKED and kind in HEADS and kind not in BOTH and bool(names) and not writes
+
+
+def _is_encoder_decoder(config: dict[str, Any]) -> bool:
+    """Tell a whole model of one of the kinds tried: neither its decoder alone, nor one with a head."""
+    names = [str(name) for name in config.get("architectures") or []]
+    part = config.get("is_decoder") or any(name.endswith(("ForCausalLM", "EncoderModel", *HEADED)) for name in names)
+    return config.get("model_type") in ENCODER_DECODERS and not part
 
 
 def _unused_positions(config: dict[str, Any]) -> int:
@@ -159,13 +176,13 @@ def _check_architecture(config: dict[str, Any], folder: Path, *, headed: bool) -
         hint = "take a text-only model of the same family"
         why = "only models of text alone are tuned; this one also takes pictures or sound"
         raise ModelError("this model is more than a language model", where=where, why=why, hint=hint)
-    if is_encoder_config(config) or (headed and any(str(name).endswith((*HEADED, HEADLESS)) for name in names)):
+    has_head = headed and any(str(name).endswith((*HEADED, HEADLESS)) for name in names)
+    if has_head or _is_encoder_decoder(config) or is_encoder_config(config):
         return
     if kind not in CAUSAL or (names and CAUSAL[kind] not in names):
         expected = f"; {kind} would be {CAUSAL[kind]}" if kind in CAUSAL else ""
-        raise ModelError(
-            "this is not a causal language model", where=where, why=f"only those, and encoders, are tuned{expected}"
-        )
+        why = f"only those, encoders and encoder-decoders ({', '.join(ENCODER_DECODERS)}) are tuned{expected}"
+        raise ModelError("this is not a causal language model", where=where, why=why)
 
 
 def _check_weights(folder: Path) -> None:

@@ -2,13 +2,16 @@
 
 import math
 from pathlib import Path
-from typing import Literal, Self
+from typing import TYPE_CHECKING, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from luthier.core.artifacts import VECTOR_KINDS, HeadKind
 from luthier.core.errors import ModelError
 from luthier.core.files import write_atomic
+
+if TYPE_CHECKING:
+    from luthier.examples.store import Encoded
 
 FILE = "head.json"
 PROBLEMS: dict[HeadKind, str] = {
@@ -18,6 +21,8 @@ PROBLEMS: dict[HeadKind, str] = {
 }
 """What transformers calls each kind; entities have a class of models of their own."""
 SCORE = "score"
+ENDS = ("start", "end")
+"""The outputs that say where an answer begins and ends."""
 VECTOR = "vector"
 Pooling = Literal["model", "mean"]
 
@@ -50,7 +55,21 @@ class HeadCard(BaseModel):
     temperature: float = Field(1.0, gt=0)
     """What the logits are divided by before they become probabilities."""
     fitted_on: int = 0
-    """Validation rows on which the temperature was fitted; 0 where it was not."""
+    """Validation rows on which the temperature, or the threshold, was fitted; 0 where it was not."""
+    stride: int = 0
+    """Tokens that neighbouring windows of a long text share; only of answers, as all that follows."""
+    longest: int = 0
+    """Tokens of the longest answer that is looked for."""
+    nothing: Literal["first", "last"] = "first"
+    """The token that says that the text does not say it."""
+    segments: bool = False
+    """Whether the model is told which tokens are the text's."""
+    threshold: float | None = None
+    """How much likelier, in logits, nothing must be than the best answer to be said; None: something is always said."""
+    windows: int = 0
+    """Windows of the training rows."""
+    unreached: int = 0
+    """Training rows left out since no window holds their answer whole."""
 
     @property
     def outputs(self) -> int:
@@ -65,7 +84,11 @@ class HeadCard(BaseModel):
     @property
     def by_token(self) -> bool:
         """Whether the model gives outputs for each token, and not one for the text."""
-        return self.kind == "spans" or self.pooling == "mean"
+        return self.kind in ("spans", "quote") or self.pooling == "mean"
+
+    def counted(self, row: "Encoded") -> int | None:
+        """Return of how many tokens of a row the outputs are kept; None where the row has one output."""
+        return {"spans": len(row.words), "quote": len(row.ids)}.get(self.kind)
 
     @property
     def problem(self) -> str | None:

@@ -7,6 +7,7 @@ import torch
 from transformers import (
     AutoConfig,
     AutoModel,
+    AutoModelForQuestionAnswering,
     AutoModelForSequenceClassification,
     AutoModelForTokenClassification,
     PreTrainedConfig,
@@ -20,6 +21,8 @@ from luthier.model.headcard import HeadCard
 from luthier.model.load import LOAD_ERRORS, check_complete, first_line, load_model, load_tokenizer, quiet
 from luthier.model.reader import Reader
 
+TASKS = dict(zip(HEADED, ("SEQ_CLS", "TOKEN_CLS", "QUESTION_ANS"), strict=True))
+"""What PEFT calls what each class does."""
 POOLERS = ("pooler", "sequence_summary")
 """Parts of a base that only a head uses; they are trained and kept whole with it."""
 
@@ -95,9 +98,11 @@ def task_of(model: PreTrainedModel) -> dict[str, Any]:
     name = type(model).__name__
     if model.base_model is model:
         return {"task_type": "FEATURE_EXTRACTION"}
+    if model.config.is_encoder_decoder and not name.endswith(HEADED):
+        return {"task_type": "SEQ_2_SEQ_LM"}
     if not name.endswith(HEADED):
         return {"task_type": "CAUSAL_LM"}
-    task = "TOKEN_CLS" if name.endswith("ForTokenClassification") else "SEQ_CLS"
+    task = next(task for end, task in TASKS.items() if name.endswith(end))
     return {"task_type": task, "modules_to_save": head_modules(model)}
 
 
@@ -114,6 +119,8 @@ def _loaded(folder: Path, card: HeadCard, *, seed: int) -> tuple[PreTrainedModel
     check_folder(folder, headed=True)
     # The mean of linear outputs of tokens is the linear output of their mean: a class that names tokens pools, too.
     kind = AutoModelForTokenClassification if card.by_token else AutoModelForSequenceClassification
+    if card.kind == "quote":
+        kind = AutoModelForQuestionAnswering
     try:
         with quiet(), torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
@@ -127,12 +134,30 @@ def _loaded(folder: Path, card: HeadCard, *, seed: int) -> tuple[PreTrainedModel
                 ignore_mismatched_sizes=True,
                 output_loading_info=True,
             )
+            if kind is AutoModelForQuestionAnswering:
+                info = _with_base(model, info, folder)
     except LOAD_ERRORS as error:
         what = (
             "no head fits on this model" if "Unrecognized configuration" in str(error) else "the model cannot be loaded"
         )
         raise ModelError(what, where={"folder": folder}, why=first_line(error)) from error
     return model.to(torch_device()).eval(), info
+
+
+def _with_base(model: PreTrainedModel, info: dict[str, list[str]], folder: Path) -> dict[str, list[str]]:
+    """Take the base's weights from the folder where the class for questions calls the base by another name.
+
+    Llama's, Qwen's and Mistral's look for `transformer.…` where the files have `model.…`, and would draw all of it.
+    """
+    prefix = f"{model.base_model_prefix}."
+    if not any(name.startswith(prefix) for name in info["missing_keys"]) or not info["unexpected_keys"]:
+        return info
+    base, found = AutoModel.from_pretrained(
+        folder, dtype=torch.float32, use_safetensors=True, local_files_only=True, output_loading_info=True
+    )
+    model.base_model.load_state_dict(base.state_dict())
+    beside = [name for name in info["missing_keys"] if not name.startswith(prefix)]
+    return {**info, "missing_keys": [*beside, *(prefix + name for name in found["missing_keys"])]}
 
 
 def _config(folder: Path, card: HeadCard) -> PreTrainedConfig:

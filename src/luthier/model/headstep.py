@@ -7,8 +7,8 @@ import torch
 from numpy.typing import NDArray
 
 from luthier.examples.store import Encoded
+from luthier.model.adapter import causal_lm
 from luthier.model.headcard import HeadCard
-from luthier.model.noise import noisy, padded_noise
 from luthier.model.step import Precision, TargetLoss, autocast
 
 BATCH_TOKENS = 4096
@@ -25,7 +25,10 @@ class HeadStep:
         self.precision = precision
 
     def logits(self, rows: Sequence[Encoded]) -> torch.Tensor:
-        """Return the head's outputs, fp32, with gradients: (R, K) of rows, or (W, K) of all rows' words in order."""
+        """Return the head's outputs, fp32, with gradients: (R, K) of rows, or (W, K) of all rows' words in order.
+
+        Of questions it is all tokens of the rows, one after the other.
+        """
         device = next(self.model.parameters()).device
         longest = max(len(row.ids) for row in rows)
         ids = torch.full((len(rows), longest), self._pad_id)
@@ -33,15 +36,30 @@ class HeadStep:
         for i, row in enumerate(rows):
             ids[i, : len(row.ids)] = torch.tensor(row.ids)
             seen[i, : len(row.ids)] = 1
-        embedding = self.model.get_input_embeddings()
-        noise = padded_noise(rows, embedding.weight.shape[1])
-        with autocast(device, self.precision), noisy(embedding, noise):
-            logits = self.model(input_ids=ids.to(device), attention_mask=seen.to(device)).logits.float()
+        with autocast(device, self.precision):
+            said = self._inner(input_ids=ids.to(device), attention_mask=seen.to(device), **self._segments(rows, ids))
+        if self.card.kind == "quote":
+            return torch.stack([said.start_logits, said.end_logits], dim=-1).float()[seen.to(device).bool()]
+        logits = said.logits.float()
         if self.card.kind != "spans":
             return logits if self.card.pooling == "model" else _mean(logits, seen.to(device))
         places = [(i, token) for i, row in enumerate(rows) for token in row.words]
         row, token = torch.tensor(places, dtype=torch.long, device=device).view(-1, 2).unbind(1)
         return logits[row, token]
+
+    @property
+    def _inner(self) -> torch.nn.Module:
+        """The model that runs: PEFT's own class for questions does not hand on which tokens are the text's."""
+        return causal_lm(self.model) if self.card.kind == "quote" else self.model
+
+    def _segments(self, rows: Sequence[Encoded], ids: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Return which tokens are the text's and what ends it, where the model is to be told."""
+        if not self.card.segments:
+            return {}
+        second = torch.zeros_like(ids)
+        for i, row in enumerate(rows):
+            second[i, row.prompt_tokens : len(row.ids)] = 1
+        return {"token_type_ids": second.to(next(self.model.parameters()).device)}
 
     def target_loss(self, rows: Sequence[Encoded]) -> TargetLoss:
         """Refuse: a head predicts no tokens."""
@@ -72,15 +90,16 @@ def headed(model: object) -> HeadStep:
 def head_logits(
     step: HeadStep, rows: Sequence[Encoded], *, progress: Callable[[int], None] = lambda rows: None
 ) -> list[Logits]:
-    """Return what the head says of each row: (K,), or (W, K) of its words."""
+    """Return what the head says of each row: (K,), or (W, K) of its words, or of all its tokens."""
     found: list[Logits] = [np.zeros(0)] * len(rows)
     with torch.inference_mode():
         for places in batched([len(row.ids) for row in rows], BATCH_TOKENS):
             batch = [rows[place] for place in places]
             said = step.logits(batch).double().cpu().numpy()
-            counts = [len(row.words) for row in batch] if step.card.kind == "spans" else [1] * len(batch)
-            parts = np.split(said, np.cumsum(counts)[:-1])
-            found = _put(found, places, [part if step.card.kind == "spans" else part[0] for part in parts])
+            counts = [step.card.counted(row) for row in batch]
+            parts = np.split(said, np.cumsum([1 if count is None else count for count in counts])[:-1])
+            kept = [part[0] if count is None else part for part, count in zip(parts, counts, strict=True)]
+            found = _put(found, places, kept)
             progress(len(batch))
     return found
 

@@ -6,7 +6,14 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForCausalLM,
+    AutoModelForSeq2SeqLM,
+    AutoTokenizer,
+    PreTrainedTokenizerFast,
+)
 from transformers.modeling_utils import PreTrainedModel
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 from transformers.utils import logging
@@ -19,6 +26,9 @@ __all__ = ["context_length", "load_model", "load_tokenizer"]
 
 # What the library raises on files that are damaged, or do not belong together.
 LOAD_ERRORS = (OSError, ValueError, LookupError, TypeError, AttributeError, RuntimeError, ImportError, SafetensorError)
+
+CLASSES = {"causal": AutoModelForCausalLM, "encoder": AutoModel, "encoder-decoder": AutoModelForSeq2SeqLM}
+"""The class that loads each kind of model."""
 
 
 def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
@@ -40,10 +50,10 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
 def load_model(folder: Path) -> PreTrainedModel:
     """Return the folder's model in fp32, in eval mode, on the best device; an encoder comes without any head."""
     check_folder(folder)
-    is_encoder = kind_of(folder) == "encoder"
+    kind = kind_of(folder)
     try:
         with quiet():
-            model, info = (AutoModel if is_encoder else AutoModelForCausalLM).from_pretrained(
+            model, info = CLASSES[kind].from_pretrained(
                 folder,
                 config=AutoConfig.from_pretrained(folder, local_files_only=True),
                 dtype=torch.float32,
@@ -54,7 +64,7 @@ def load_model(folder: Path) -> PreTrainedModel:
             )
     except LOAD_ERRORS as error:
         raise ModelError("the model cannot be loaded", where={"folder": folder}, why=first_line(error)) from error
-    if is_encoder:
+    if kind == "encoder":
         # Nothing reads the pooler of an encoder without a head, and many files have none.
         info["missing_keys"] = [name for name in info["missing_keys"] if "pooler" not in name]
     check_complete(info, folder)

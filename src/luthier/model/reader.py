@@ -11,6 +11,7 @@ from luthier.core.files import sha256_of_json
 from luthier.examples.example import Example
 from luthier.examples.spans import Place, tags_of, words_of
 from luthier.examples.store import Encoded, read_whole
+from luthier.model.pairs import Pair, read_pair
 
 
 @dataclass(frozen=True)
@@ -62,8 +63,15 @@ class Reader:
         closing = next((number for number, is_special in enumerate(reversed(special)) if not is_special), 0)
         return Reading(ids, words, tokens, closing)
 
+    def pair(self, question: str, text: str) -> Pair:
+        """Return a question and the text that it is asked about, as one row."""
+        return read_pair(self.tokenizer, question, text)
+
     def encode(self, example: Example) -> Encoded:
         """Return a judged text's ids, with the places from which a head is trained."""
+        if example.quotes is not None:
+            question, text = (segment.text for segment in example.segments)
+            return self.pair(question, text).encoded(example.quotes)
         if example.others is not None:
             first, *others = [self._whole(text) for text in example.texts]
             return replace(first, others=tuple(others))

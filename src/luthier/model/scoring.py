@@ -13,6 +13,7 @@ from luthier.model.attention import NAME, LayoutAttention
 from luthier.model.layout import build_layout
 from luthier.model.prefix_attention import PLAIN_ATTENTION, attention_by
 from luthier.model.prefixes import common_prefix
+from luthier.model.seq2seq import is_seq2seq, target_losses
 from luthier.model.step import why_plain
 
 BATCH_TOKENS = 4096
@@ -86,6 +87,9 @@ def row_losses(
 ) -> list[RowLoss]:
     """Return each row's loss on its target tokens; the first token of a row is never one."""
     lm = causal_lm(model)
+    if is_seq2seq(lm):
+        totals = target_losses(lm, rows, progress=progress)
+        return [RowLoss(total, sum(row.targets)) for total, row in zip(totals, rows, strict=True)]
     flat = lm.config.model_type in PLAIN_ATTENTION and why_plain(lm) is None
     batches = _batches(rows, batch_tokens) if flat else [[i] for i in range(len(rows))]
     losses: dict[int, RowLoss] = {}

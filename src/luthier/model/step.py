@@ -157,6 +157,8 @@ def at_rest(model: torch.nn.Module) -> Iterator[None]:
 def why_plain(model: torch.nn.Module) -> str | None:
     """Return why this model cannot take the fast step, or None where it can."""
     lm = causal_lm(model)
+    if lm.config.is_encoder_decoder:
+        return "an encoder-decoder reads source and target apart"
     if soft_prompt(lm) is not None or (isinstance(model, PeftModel) and model.active_peft_config.is_prompt_learning):
         return "virtual tokens stand before each row"
     if isinstance(lm.get_output_embeddings(), BaseTunerLayer | AuxiliaryTrainingWrapper):

@@ -8,6 +8,8 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre
 from transformers import (
     AutoModel,
     AutoModelForCausalLM,
+    AutoModelForSeq2SeqLM,
+    BartConfig,
     BertConfig,
     DistilBertConfig,
     Gemma3TextConfig,
@@ -20,6 +22,7 @@ from transformers import (
     Qwen2Config,
     Qwen3Config,
     RobertaConfig,
+    T5Config,
 )
 
 FAMILIES = ("llama", "qwen2", "qwen3", "gemma3", "phi3", "gpt2")
@@ -140,7 +143,7 @@ def tiny_word_pieces() -> PreTrainedTokenizerFast:
     backend.normalizer = normalizers.BertNormalizer(lowercase=True, strip_accents=True)
     backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     backend.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
     )
     backend.decoder = decoders.WordPiece()
     names = ("pad_token", "unk_token", "cls_token", "sep_token", "mask_token")
@@ -163,4 +166,48 @@ def save_tiny_encoder(folder: Path, family: str = "bert", *, seed: int = 0) -> P
         model = AutoModel.from_config(_encoder(family), dtype=torch.float32)
     model.save_pretrained(folder)
     tiny_word_pieces().save_pretrained(folder)
+    return folder
+
+
+ENCODER_DECODERS = ("t5", "bart")
+
+
+def tiny_two_sides(family: str) -> PreTrainedTokenizerFast:
+    """Return a byte-level BPE tokenizer with T5's ends of texts (`… </s>`), or with BART's (`<s> … </s>`)."""
+    specials = {"pad_token": "<pad>", "eos_token": "</s>", "bos_token": "<s>"}
+    tokens = [
+        *specials.values(),
+        *sorted(pre_tokenizers.ByteLevel.alphabet()),
+        *(merge.replace(" ", "") for merge in MERGES),
+    ]
+    merges = [(left, right) for left, right in (merge.split(" ") for merge in MERGES)]
+    backend = Tokenizer(models.BPE(vocab={token: i for i, token in enumerate(tokens)}, merges=merges))
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = decoders.ByteLevel()
+    backend.add_special_tokens([AddedToken(token, special=True) for token in specials.values()])
+    ends = [("</s>", 1), ("<s>", 2)]
+    single = "<s> $A </s>" if family == "bart" else "$A </s>"
+    backend.post_processor = processors.TemplateProcessing(single=single, special_tokens=ends)
+    return PreTrainedTokenizerFast(tokenizer_object=backend, **specials)
+
+
+def _encoder_decoder(family: str) -> PreTrainedConfig:
+    size = {"vocab_size": len(tiny_two_sides(family)), "d_model": HIDDEN, "pad_token_id": 0, "eos_token_id": 1}
+    if family == "t5":
+        parts = {"d_kv": 8, "d_ff": 2 * HIDDEN, "num_layers": 2, "num_heads": 4, "decoder_start_token_id": 0}
+        return T5Config(**size, **parts)
+    heads = {"encoder_attention_heads": 4, "decoder_attention_heads": 4, "encoder_layers": 2, "decoder_layers": 2}
+    widths = {"encoder_ffn_dim": 2 * HIDDEN, "decoder_ffn_dim": 2 * HIDDEN, "max_position_embeddings": CONTEXT}
+    return BartConfig(**size, **heads, **widths, bos_token_id=2, decoder_start_token_id=1)
+
+
+def save_tiny_seq2seq(folder: Path, family: str = "t5", *, seed: int = 0) -> Path:
+    """Write a tiny encoder-decoder and its tokenizer as a model folder, and return the folder."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model = AutoModelForSeq2SeqLM.from_config(_encoder_decoder(family), dtype=torch.float32)
+    # As BART's published files have it: a target begins with <s>.
+    model.generation_config.forced_bos_token_id = 2 if family == "bart" else None
+    model.save_pretrained(folder)
+    tiny_two_sides(family).save_pretrained(folder)
     return folder

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from luthier.core.yaml import Where
-from luthier.evaluate.spec import PROMPTED, baselines_for
+from luthier.evaluate.spec import FROZEN, PROMPTED, baselines_for
 from luthier.export.spec import form_of
 from luthier.recipe import Plan, Recipe
 from luthier.recipe_io.explain import Problem
@@ -30,7 +30,7 @@ ADAPTERS = ("lora", "full")
 
 def head_problems(recipe: Recipe) -> Iterator[Problem]:
     """Yield what the method's head, or the lack of one, contradicts; only values that a person wrote count."""
-    written = _written(recipe)
+    written = written_fields(recipe)
     heads = recipe.train.method.heads
     yield from _of_head(recipe, written) if heads else _without_head(recipe, written)
 
@@ -47,6 +47,10 @@ def _of_head(recipe: Recipe, written: set[Where]) -> Iterator[Problem]:
     if recipe.train.adapter.name not in ADAPTERS:
         what = f"`{name}` does not go with the adapter `{recipe.train.adapter.name}`"
         yield Problem(("train", "adapter"), what, hint=f"there is {', '.join(f'`{one}`' for one in ADAPTERS)}")
+    if ("data", "too_long") in written and "quote" in recipe.train.method.heads:
+        yield Problem(
+            ("data", "too_long"), f"`{name}` cuts no text: it reads long ones in windows", hint="leave it out"
+        )
     if recipe.data.render == "chat":
         yield Problem(
             ("data", "render"), f"`{name}` learns from raw text: {NO_TURNS}", hint="set it to `text`, or leave it out"
@@ -99,11 +103,11 @@ def _measures(recipe: Recipe, written: set[Where]) -> Iterator[Problem]:
 def _without_head(recipe: Recipe, written: set[Where]) -> Iterator[Problem]:
     name, spec = recipe.train.method.name, recipe.evaluate
     if recipe.data.render == "text":
-        hint = "leave it out, or train with `method: classify`, `regress`, `extract` or `embed`"
+        hint = "leave it out, or train with `method: classify`, `regress`, `extract`, `qa` or `embed`"
         yield Problem(
             ("data", "render"), f"`{name}` learns from conversations; only a head reads text alone", hint=hint
         )
-    odd = [one for one in spec.baselines if one not in PROMPTED] if spec and spec.baselines != "auto" else []
+    odd = [one for one in spec.baselines if one in FROZEN] if spec and spec.baselines != "auto" else []
     if odd:
         hint = f"there are {', '.join(PROMPTED)}"
         yield Problem(("evaluate", "baselines"), f"`{odd[0]}` is a baseline of heads only", hint=hint)
@@ -114,13 +118,13 @@ def _without_head(recipe: Recipe, written: set[Where]) -> Iterator[Problem]:
         else []
     )
     if wrong:
-        hint = "take another, or train with `method: classify`, `regress` or `extract`"
+        hint = "take another, or train with `method: classify`, `regress`, `extract` or `qa`"
         yield Problem(
             ("evaluate", "metrics"), f"`{wrong[0]}` measures what a head says, and `{name}` has none", hint=hint
         )
 
 
-def _written(recipe: Recipe) -> set[Where]:
+def written_fields(recipe: Recipe) -> set[Where]:
     """Return the fields of data, training and evaluation that a person set to something else than the usual."""
     resolved = (
         {reason.path for reason in recipe.reasons if reason.source != "recipe"} if isinstance(recipe, Plan) else set()

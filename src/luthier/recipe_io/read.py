@@ -16,6 +16,7 @@ from luthier.recipe import Plan, Recipe
 from luthier.recipe_io.explain import Problem, dotted, explain, known_path, located
 from luthier.recipe_io.heads import head_problems
 from luthier.recipe_io.paths import absolute_paths
+from luthier.recipe_io.seq2seq import seq2seq_problems
 from luthier.train.conflicts import conflicts
 
 # A word in place of a block stands for the block that has only this key.
@@ -180,6 +181,7 @@ def _contradictions(recipe: Recipe) -> list[Problem]:
         *(problem for problem, is_wrong in wrong.items() if is_wrong),
         *(Problem(one.field, one.what, hint=one.hint) for one in within),
         *head_problems(recipe),
+        *seq2seq_problems(recipe),
     ]
 
 

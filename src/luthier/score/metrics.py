@@ -2,16 +2,26 @@
 
 from collections.abc import Callable, Sequence
 
-from luthier.score import closed, entities, structured, text
+from luthier.score import closed, entities, squad, structured, text
 from luthier.score.graders.text_similarity import similarity
 from luthier.score.names import AnswerMetric
 from luthier.score.scores import Scores, mean_scores
 
 
 def score(
-    metric: AnswerMetric, answers: Sequence[str], references: Sequence[str], labels: Sequence[str] = ()
+    metric: AnswerMetric,
+    answers: Sequence[str],
+    references: Sequence[str],
+    labels: Sequence[str] = (),
+    *,
+    accepted: squad.Accepted | None = None,
 ) -> Scores:
-    """Score answers against their references, row by row; `labels` is the closed set, where there is one."""
+    """Score answers against their references, row by row; `labels` is the closed set, where there is one.
+
+    `accepted` are all right answers of each row, where there may be several.
+    """
+    if metric in squad.METRICS:
+        return squad.METRICS[metric](answers, squad.read_accepted(references) if accepted is None else accepted)
     if metric in _CLOSED:
         return _CLOSED[metric](answers, references, labels)
     if metric in _CORPUS:

@@ -17,8 +17,14 @@ AnswerMetric = Literal[
     "field_f1",
     "entity_f1",
     "meteor",
+    "squad_em",
+    "squad_f1",
+    "has_answer_em",
+    "has_answer_f1",
+    "no_answer_accuracy",
 ]
-"""Metrics of an answer against its reference: 0 to 1, but `chrf` and `bleu` 0 to 100, as they are published."""
+"""Metrics of an answer against its reference: 0 to 1, but `chrf` and `bleu` 0 to 100, as they are published. Those from
+`squad_em` on take the best of several accepted answers, as SQuAD's script does."""
 
 HeadMetric = Literal[
     "accuracy",
@@ -34,13 +40,18 @@ HeadMetric = Literal[
     "entity_f1",
     "entity_precision",
     "entity_recall",
+    "squad_em",
+    "squad_f1",
+    "has_answer_em",
+    "has_answer_f1",
+    "no_answer_accuracy",
     "accuracy_at_1",
     "mrr_at_10",
     "ndcg_at_10",
     "triplet_accuracy",
 ]
-"""Metrics of what a head says: of its labels and their probabilities, of its numbers, of the entities it finds, and of
-how near texts are to their matches."""
+"""Metrics of what a head says: of its labels and their probabilities, of its numbers, of the entities it finds, of the
+answers it points at, and of how near texts are to their matches."""
 
 LossMetric = Literal["preference_accuracy", "perplexity"]
 """Metrics that come from losses, not from answers: the share of pairs whose better answer is the likelier one (0 to 1),
@@ -75,6 +86,11 @@ TITLES: dict[str, str] = {
     "spearman": "Spearman's ρ",
     "entity_precision": "entity precision",
     "entity_recall": "entity recall",
+    "squad_em": "exact match (SQuAD)",
+    "squad_f1": "token-F1 (SQuAD)",
+    "has_answer_em": "exact match where there is an answer",
+    "has_answer_f1": "token-F1 where there is an answer",
+    "no_answer_accuracy": "right where there is no answer",
     "accuracy_at_1": "accuracy@1",
     "mrr_at_10": "MRR@10",
     "ndcg_at_10": "nDCG@10",
@@ -89,10 +105,12 @@ def title_of(metric: str) -> str:
     return TITLES.get(metric, metric)
 
 
+_QUOTED: tuple[MetricName, ...] = ("squad_f1", "squad_em", "has_answer_f1", "has_answer_em", "no_answer_accuracy")
 _BY_KIND: dict[AnswerKind, tuple[MetricName, ...]] = {
     "closed": ("accuracy", "macro_f1", "format_followed"),
     "json": ("field_f1", "json_valid", "exact_match"),
     "free": ("rouge_l", "token_f1", "exact_match", "chrf", "bleu"),
+    "accepted": _QUOTED,
     "pair": ("preference_accuracy",),
     "text": (),
     "label": ("accuracy", "macro_f1", "log_loss", "ece"),
@@ -102,6 +120,7 @@ _BY_KIND: dict[AnswerKind, tuple[MetricName, ...]] = {
     "triplet": ("triplet_accuracy", "mrr_at_10", "accuracy_at_1", "ndcg_at_10"),
     "likeness": ("spearman", "pearson"),
     "spans": ("entity_f1", "entity_precision", "entity_recall"),
+    "quote": _QUOTED,
 }
 
 
@@ -124,6 +143,7 @@ def is_proportion(metric: str) -> bool:
         "json_valid",
         "preference_accuracy",
         "subset_accuracy",
+        "squad_em",
         "accuracy_at_1",
         "triplet_accuracy",
     )

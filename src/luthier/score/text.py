@@ -37,14 +37,15 @@ def token_f1(answer: str, reference: str) -> float:
 
     Case, ASCII punctuation and English articles are ignored; two texts without words are equal.
     """
-    given, expected = _squad_words(answer), _squad_words(reference)
+    given, expected = squad_words(answer), squad_words(reference)
     if not given or not expected:
         return float(given == expected)
     shared = (Counter(given) & Counter(expected)).total()
     return 2 * shared / (len(given) + len(expected))
 
 
-def _squad_words(text: str) -> list[str]:
+def squad_words(text: str) -> list[str]:
+    """Return the words that count: lower case, without ASCII punctuation and English articles."""
     plain = text.lower().translate(str.maketrans("", "", string.punctuation))
     return ARTICLES.sub(" ", plain).split()
 

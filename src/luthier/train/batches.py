@@ -81,6 +81,8 @@ class Cut:
         return groups
 
     def _length(self, row: Encoded) -> int:
+        if row.truth:
+            return len(row.ids)  # a head reads each text whole, wherever its loss lies
         total = sum(input_length(answer) for answer in row.answers)
         shared = _common(row.ids, row.rejected.ids) if row.rejected and self.share else 0
         return max(total - shared, 1)

@@ -9,7 +9,8 @@ from luthier.core.events import Emit, Event
 from luthier.core.files import sha256_of_json
 from luthier.examples.store import Encoded
 from luthier.model.adapter import causal_lm
-from luthier.model.step import PlainStep, Precision, StepModel, TargetLoss, at_rest
+from luthier.model.seq2seq import plain_step
+from luthier.model.step import Precision, StepModel, TargetLoss, at_rest
 from luthier.train.methods.method import Method
 
 FEW_TARGETS = 0.005
@@ -60,7 +61,7 @@ def check_targets(target_tokens: int, total_tokens: int, emit: Emit) -> None:
 def untuned_loss(model: torch.nn.Module, rows: Sequence[Encoded], *, precision: Precision) -> float:
     """Return the plain loss per target token of a model that nothing was added to yet."""
     with torch.no_grad(), at_rest(model):
-        return _mean(PlainStep(model, precision=precision).target_loss(rows))
+        return _mean(plain_step(model, precision=precision).target_loss(rows))
 
 
 def check_first_loss(
@@ -78,7 +79,7 @@ def check_first_loss(
         ours = _mean(step.target_loss(rows))
         if untuned is None:
             lm.set_attn_implementation("sdpa")
-            must, whose = _mean(PlainStep(model, precision=precision).target_loss(rows)), "the plain step's"
+            must, whose = _mean(plain_step(model, precision=precision).target_loss(rows)), "the plain step's"
             lm.set_attn_implementation(attention)
         else:
             must, whose = untuned, "the untuned model's"

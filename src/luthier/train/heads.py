@@ -23,8 +23,11 @@ from luthier.train.methods.classify.spec import ClassifySpec
 from luthier.train.methods.embed.spec import EmbedSpec
 from luthier.train.methods.heads import truths
 from luthier.train.methods.method import Method
+from luthier.train.methods.qa.spec import QaSpec
 from luthier.train.methods.regress.spec import RegressSpec
 from luthier.train.spec import AnyMethod, TrainSpec
+from luthier.train.threshold import with_threshold
+from luthier.train.windows import quote_card
 
 WHY_PLAIN = "a head reads each text whole, so that there is no part to share and no LM head to shorten"
 FEWEST_FITTED = 10
@@ -43,6 +46,8 @@ def head_card(method: AnyMethod, given: Prepared, train: Split) -> HeadCard | No
         raise DataError(
             f"the method `{method.name}` does not take these rows", where={"field": "data.render"}, why=why, hint=hint
         )
+    if isinstance(method, QaSpec):
+        return quote_card(method, given, train)
     pooling = _pooling(method, given)
     if isinstance(method, EmbedSpec):
         return _vector_card(method, given, train, pooling)
@@ -68,8 +73,10 @@ def head_step(model: torch.nn.Module, card: HeadCard, spec: TrainSpec, emit: Emi
 
 
 def with_temperature(step: HeadStep, spec: TrainSpec, given: Prepared, method: Method, emit: Emit) -> HeadCard:
-    """Return the card with the temperature under which the validation rows are least surprising."""
+    """Return the card with the temperature under which the validation rows are least surprising, or the threshold."""
     card, split = step.card, Split(given.split("validation"))
+    if isinstance(spec.method, QaSpec):
+        return with_threshold(step, spec.method, given, emit)
     if not (isinstance(spec.method, ClassifySpec) and spec.method.calibrate):
         return card
     if len(split) < FEWEST_FITTED:

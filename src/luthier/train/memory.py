@@ -3,7 +3,9 @@
 import torch
 
 from luthier.examples.store import Encoded
+from luthier.model.bitext import joined
 from luthier.model.headstep import HeadStep
+from luthier.model.seq2seq import Seq2SeqStep
 from luthier.model.step import StepModel
 from luthier.model.vectors import VectorStep
 
@@ -14,6 +16,8 @@ def activation_bytes_per_token(step: StepModel, *, vocabulary: int) -> float:
     """Return the bytes that autograd keeps for backward, per token, counted in one forward pass of random tokens."""
     ids = torch.randint(0, vocabulary, (PROBE_TOKENS + 1,), generator=torch.Generator().manual_seed(0)).tolist()
     row = Encoded(ids, [False] * PROBE_TOKENS + [True], PROBE_TOKENS, words=(0,))
+    if isinstance(step, Seq2SeqStep):
+        row = joined(ids[: PROBE_TOKENS // 2], ids[PROBE_TOKENS // 2 : PROBE_TOKENS])
     kept: dict[int, int] = {}
 
     def count(tensor: torch.Tensor) -> torch.Tensor:

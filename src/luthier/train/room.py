@@ -19,7 +19,8 @@ from luthier.model.fast.decoder import why_not
 from luthier.model.headed import load_headed
 from luthier.model.headstep import HeadStep
 from luthier.model.load import context_length, load_model
-from luthier.model.step import FastStep, PlainStep, StepModel, why_plain
+from luthier.model.seq2seq import is_seq2seq, plain_step, still_dropout
+from luthier.model.step import FastStep, StepModel, why_plain
 from luthier.train import checkpoint, guards
 from luthier.train.batches import Batches, Cut, Watch
 from luthier.train.checkpoint import Progress
@@ -29,6 +30,7 @@ from luthier.train.loop import Loop
 from luthier.train.methods.embed.kept import built
 from luthier.train.needs import check_needs
 from luthier.train.spec import TrainSpec, check_base, check_data, is_shared
+from luthier.train.windows import Windowed
 
 CHECKED_ROWS = 4
 """Rows on which the first loss is compared with the untuned model's."""
@@ -116,6 +118,8 @@ def _quiet_base(model: torch.nn.Module, spec: TrainSpec) -> None:
     for name, module in model.named_modules():
         if isinstance(module, torch.nn.Dropout) and not name.endswith(OWN_DROPOUT):
             module.eval()
+    if is_seq2seq(model):
+        still_dropout(model)
 
 
 def untuned_loss(base: torch.nn.Module, spec: TrainSpec, train: Split) -> float | None:
@@ -142,7 +146,7 @@ def choose_step(
         causal_lm(model).set_attn_implementation("sdpa")
 
     emit(Event(room="train", kind="note", message=f"the plain step runs: {why}"))
-    plain = PlainStep(model, precision=spec.precision)
+    plain = plain_step(model, precision=spec.precision)
     wrong = guards.check_first_loss(model, plain, rows, precision=spec.precision, untuned=untuned)
     if wrong:
         raise TrainingError("the adapter changes the model before any training", why=wrong)
@@ -187,7 +191,7 @@ def _loop(  # noqa: PLR0913 (everything a run needs, named)
     rows, watched = (method.referenced(step, split, cut, emit) for split in (train, validation))
     guards.check_method(method, step, [rows.encoded(i) for i in range(min(CHECKED_ROWS, len(rows)))], spec.precision)
     batches = Batches(rows, cut, batch_size=spec.batch_size, seed=seed, noise_alpha=spec.neftune_noise_alpha)
-    steps = spec.steps or max(1, math.ceil(spec.epochs * len(train) / batches.batch_size))
+    steps = spec.steps or max(1, math.ceil(spec.epochs * len(rows) / batches.batch_size))
     spec = spec.model_copy(update=_cadence(spec, steps))
     name = guards.identity(spec.model_dump_json(), seed, given.data_sha256, given.base.weights_sha256, steps)
     return Loop(
@@ -201,7 +205,7 @@ def _loop(  # noqa: PLR0913 (everything a run needs, named)
         progress=_progress(out, name, spec.threads),
         folder=out,
         emit=emit,
-        row_names=_row_names(train),
+        row_names=_row_names(train, rows.rows_of if isinstance(rows, Windowed) else list),
         write_weights=write_weights,
     )
 
@@ -218,8 +222,9 @@ def _progress(out: Path, identity: str, threads: int) -> Progress:
     return checkpoint.read_progress(kept, identity=identity) if kept else Progress(identity=identity, threads=threads)
 
 
-def _row_names(train: Split) -> Callable[[list[int]], str]:
-    def name(rows: list[int]) -> str:
+def _row_names(train: Split, rows_of: Callable[[list[int]], list[int]]) -> Callable[[list[int]], str]:
+    def name(numbers: list[int]) -> str:
+        rows = rows_of(numbers)
         examples = [train.example(row) for row in rows[:8]]
         more = f" and {len(rows) - 8} more" if len(rows) > 8 else ""
         return ", ".join(f"{Path(example.file).name}:{example.row}" for example in examples) + more

@@ -13,12 +13,14 @@ from luthier.train.methods.classify.spec import ClassifySpec
 from luthier.train.methods.dpo.spec import DpoSpec
 from luthier.train.methods.embed.spec import LOSS_FORMATS, EmbedSpec
 from luthier.train.methods.extract.spec import ExtractSpec
+from luthier.train.methods.qa.spec import QaSpec
 from luthier.train.methods.regress.spec import RegressSpec
+from luthier.train.methods.seq2seq.spec import Seq2SeqSpec
 from luthier.train.methods.sft.spec import SftSpec
 from luthier.train.optimizers.spec import AdamWSpec, OptimizerSpec
 from luthier.train.schedules.spec import Cosine, ScheduleSpec
 
-AnyMethod = SftSpec | DpoSpec | ClassifySpec | RegressSpec | ExtractSpec | EmbedSpec
+AnyMethod = SftSpec | DpoSpec | ClassifySpec | RegressSpec | ExtractSpec | QaSpec | EmbedSpec | Seq2SeqSpec
 MethodSpec = Annotated[AnyMethod, Field(discriminator="name")]
 
 BETAS = (0.9, 0.999)
@@ -103,7 +105,7 @@ AVERAGE_BYTES = 4
 def state_bytes(spec: TrainSpec) -> float:
     """Return the memory of gradient, optimiser and moving average, in bytes per trained weight."""
     average = AVERAGE_BYTES if spec.ema_decay is not None else 0
-    return GRADIENT_BYTES + spec.optimizer.state_bytes() + average
+    return GRADIENT_BYTES + spec.optimizer.state_bytes(whole=spec.adapter.traits.whole) + average
 
 
 def is_shared(spec: TrainSpec) -> bool:
@@ -111,18 +113,36 @@ def is_shared(spec: TrainSpec) -> bool:
     return getattr(spec.adapter, "dropout", 0) == 0 and spec.neftune_noise_alpha is None
 
 
-METHODS: tuple[type[AnyMethod], ...] = (SftSpec, DpoSpec, ClassifySpec, RegressSpec, ExtractSpec, EmbedSpec)
+METHODS: tuple[type[AnyMethod], ...] = (
+    SftSpec,
+    DpoSpec,
+    ClassifySpec,
+    RegressSpec,
+    ExtractSpec,
+    QaSpec,
+    EmbedSpec,
+    Seq2SeqSpec,
+)
 PAIRS = "preference"
 """The data format whose rows are pairs of answers."""
 JUDGED = ("multi_labelled", "scored", "tagged", *EmbedSpec.formats)
 """Data formats that say something of a text, and hold no answer to write."""
+BARE = "text"
+"""The data format whose rows have no prompt."""
 ENCODERS_ONLY: tuple[HeadKind, ...] = ("spans",)
+
+
+def is_seq2seq(method: AnyMethod) -> bool:
+    """Tell whether a method is for models that read one text and write another."""
+    return isinstance(method, Seq2SeqSpec)
 
 
 def takes(method: AnyMethod, format: str) -> bool:
     """Tell whether a method takes rows of a data format."""
     if method.heads:
         return format in method.formats
+    if is_seq2seq(method) and format == BARE:
+        return False
     return format not in JUDGED and method.takes_pairs == (format == PAIRS)
 
 
@@ -139,6 +159,7 @@ def check_data(method: AnyMethod, format: str) -> None:
         return
     fitting = ", ".join(f"`{kind().name}`" for kind in METHODS if takes(kind(), format))
     needs = "pairs of a better and a worse answer" if method.takes_pairs else "rows with one answer"
+    needs = "rows with a source text and a target text" if is_seq2seq(method) else needs
     if method.heads:
         needs = f"rows of the format {' or '.join(f'`{name}`' for name in method.formats)}"
     raise DataError(
@@ -165,6 +186,8 @@ def _check_loss(method: EmbedSpec, format: str) -> None:
 def check_base(method: AnyMethod, base: Base) -> None:
     """Raise ModelError unless the method can tune this kind of model."""
     where = {"model": base.title, "field": "train.method.name"}
+    if is_seq2seq(method) != (base.kind == "encoder-decoder"):
+        raise _other_kind(method, base, where)
     if base.kind == "encoder" and not method.heads:
         names = ", ".join(f"`{kind().name}`" for kind in METHODS if kind().heads)
         why = "an encoder reads text and cannot write any"
@@ -174,3 +197,16 @@ def check_base(method: AnyMethod, base: Base) -> None:
         why = "a causal model has not read what follows a word when it names it"
         hint = "name an encoder, such as `base_model: minilm`"
         raise ModelError(f"the method `{method.name}` needs an encoder", where=where, why=why, hint=hint)
+
+
+def _other_kind(method: AnyMethod, base: Base, where: dict[str, str]) -> ModelError:
+    """Say which methods tune a base that is an encoder-decoder, or is none and should be one."""
+    if not is_seq2seq(method):
+        why = "an encoder-decoder reads one text and writes another; it does not go on with a conversation"
+        hint = "train it with `method: seq2seq`, or name a causal model"
+        what = f"the method `{method.name}` cannot tune an encoder-decoder"
+        return ModelError(what, where=where, why=why, hint=hint)
+    why = "a causal model goes on with its own text" if base.kind == "causal" else "an encoder cannot write"
+    other = "`method: sft`" if base.kind == "causal" else "`method: classify`, `regress` or `extract`"
+    hint = f"name an encoder-decoder (T5, mT5, BART, mBART, Pegasus, Marian), or train this model with {other}"
+    return ModelError("the method `seq2seq` needs an encoder-decoder", where=where, why=why, hint=hint)

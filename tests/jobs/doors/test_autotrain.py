@@ -1,6 +1,11 @@
+import importlib.util
+import json
 from pathlib import Path
 
 import pytest
+import yaml
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from luthier.core.errors import RecipeError
 from luthier.jobs.doors.config import Config, missing_packages, read_config
@@ -40,6 +45,22 @@ hub:
   username: me
   token: secret-word
   push_to_hub: false
+"""
+
+OLIVE = """\
+input_model: {type: HfModel, model_path: org/base, task: text-generation}
+data_configs:
+- name: rows
+  type: HuggingfaceContainer
+  load_dataset_config: {data_name: json, data_files: rows.json, split: train, eval_split: "train[:4]"}
+  pre_process_data_config: {text_template: "{input} {output}", max_seq_len: null}
+passes:
+  tune:
+    type: LoRA
+    r: 8
+    target_modules: [q_proj]
+    training_args: {optim: adamw_torch, lr_scheduler_type: cosine, report_to: none, fp16: true, max_steps: 5}
+output_dir: out
 """
 
 
@@ -94,6 +115,11 @@ def test_a_folder_of_files_is_read_as_autotrain_does(tmp_path: Path) -> None:
         ("peft: true", "peft: true\n  quantization: int8", 22, "few bits|trained on"),
         ("project_name", "projekt_name", 3, "not known"),
         ("text_column: messages", "text_column: messages\n    picture: png", 14, "not known"),
+        ("text_column: messages", "text_column: messages\n    target_column: mood", 14, "does not use it"),
+        ("padding: right", "add_eos_token: false", 24, "never learns to end"),
+        ("optimizer: adamw_torch", "optimizer: [adamw_torch]", 25, "no text"),
+        ("train_split: train", "train_split: 1", 9, "no text"),
+        ("  column_mapping:\n    text_column: messages", "  column_mapping: text", 12, "no block"),
     ],
 )
 def test_what_cannot_be_translated_is_refused_with_its_line(
@@ -112,3 +138,44 @@ def test_a_recipe_is_taken_as_it_is_and_a_space_is_sent_elsewhere(tmp_path: Path
     with pytest.raises(RecipeError, match="a space to search") as caught:
         read(tmp_path, "search_space: {lr: {type: float, low: 1, high: 2}}\n")
     assert "luthier search" in caught.value.hint
+
+
+def test_setup_names_packages_of_trackers_and_optimisers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    here = importlib.util.find_spec
+    absent = ("wandb", "bitsandbytes")
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name in absent else here(name))
+    text = SFT.replace("log: tensorboard", "log: wandb").replace("adamw_torch", "adamw_bnb_8bit")
+    assert missing_packages(read(tmp_path, text).recipe) == ["wandb", "bitsandbytes"]
+
+
+def test_olives_passes_are_the_adapters_they_name(tmp_path: Path) -> None:
+    found = read(tmp_path, OLIVE.replace("LoRA", "DoRA")).recipe.train.adapter
+    assert (found.name, found.dora) == ("lora", True)
+    with pytest.raises(RecipeError, match="no adapter `loha` here"):
+        read(tmp_path, OLIVE.replace("LoRA", "LoHa"))
+
+
+WRONG = st.none() | st.booleans() | st.integers() | st.lists(st.integers(), max_size=2) | st.just({"a": [1]})
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(text=st.sampled_from((SFT, OLIVE)), wrong=WRONG, data=st.data())
+def test_a_value_of_a_wrong_type_is_an_error_and_no_traceback(tmp_path: Path, text: str, wrong, data) -> None:
+    value = yaml.safe_load(text)
+    *blocks, last = data.draw(st.sampled_from(list(places(value))))
+    inside = value
+    for block in blocks:
+        inside = inside[block]
+    inside[last] = wrong
+    try:
+        assert read(tmp_path, json.dumps(value)).recipe
+    except RecipeError as error:
+        assert error.what and error.where
+
+
+def places(value, before: tuple = ()):
+    """Yield the way to every value in a file, and to every block."""
+    for key, inner in value.items() if isinstance(value, dict) else enumerate(value):
+        yield (*before, key)
+        if isinstance(inner, dict | list):
+            yield from places(inner, (*before, key))

@@ -76,6 +76,12 @@ def test_optimisers_schedules_and_trackers_have_names_of_their_own_here() -> Non
         ("tensorboard", "wandb"),
     )
     assert (train.method.label_smoothing, train.neftune_noise_alpha) == (0.1, 5)
+    assert train.optimizer.betas == (0.9, 0.999), "the Trainer hands AdamW's betas on to Lion"
+
+
+@pytest.mark.parametrize("value", [True, False])
+def test_the_best_weights_are_kept_as_asked(value: bool) -> None:
+    assert asked(load_best_model_at_end=value).recipe.train.keep_best is value
 
 
 @pytest.mark.parametrize(

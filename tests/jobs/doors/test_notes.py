@@ -9,21 +9,18 @@ import random
 import re
 import shlex
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from tests.laws.source import ROOT
 
-from luthier.core.describe import specs_of, tag_of
 from luthier.core.errors import RecipeError
 from luthier.core.yaml import parse_yaml
 from luthier.jobs.doors.config import missing_packages, read_config
-from luthier.jobs.doors.draft import knows
 from luthier.jobs.doors.finetune import Finetune, finetune
 from luthier.jobs.doors.rows import Rows
 from luthier.jobs.search.read import check_against, read_space
-from luthier.train.spec import TrainSpec
 
 NOTES = Path(__file__).with_name("olive_notes.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```", NOTES, re.MULTILINE | re.DOTALL)
@@ -38,7 +35,6 @@ EXCHANGED = {
     "train[4096:4224]": "train[40:48]",
     "models/base": "base",
 }
-HAS_QLORA = "qlora" in [tag_of(spec) for spec in specs_of(TrainSpec.model_fields["adapter"].annotation)]
 FEW = (
     "--set",
     "train.steps=2",
@@ -166,14 +162,9 @@ def test_rows_of_the_notes_are_read(tmp_path: Path) -> None:
     assert second.segments[1].text.startswith("Neural networks are")
 
 
-def test_the_workflow_file_is_translated_or_refused_by_name(home: Path, tmp_path: Path) -> None:
+def test_the_workflow_file_is_translated(home: Path, tmp_path: Path) -> None:
     file = home / "olive-config.yaml"
-    if knows("train.adapter.modules_to_save"):
-        assert read_config(file).recipe.train.adapter.modules_to_save == ("ln_f", "lm_head")
-    else:
-        with pytest.raises(RecipeError, match="modules_to_save") as caught:
-            read_config(file)
-        assert caught.value.where["file"].endswith("olive-config.yaml:24") and caught.value.hint
+    assert read_config(file).recipe.train.adapter.modules_to_save == ("ln_f", "lm_head")
     (tmp_path / "rest.yaml").write_text(re.sub(r".*modules_to_save.*\n", "", file.read_text()))
     found = read_config(tmp_path / "rest.yaml")
     recipe, adapter = found.recipe, found.recipe.train.adapter
@@ -193,16 +184,12 @@ def test_setup_says_what_is_missing_and_runs_nothing(say, home: Path) -> None:
     assert not (home / "runs").exists()
 
 
-def test_qlora_tunes_or_is_refused_by_name(say, home: Path) -> None:
+def test_qlora_tunes(say, home: Path) -> None:
     (words,) = commands(9)
-    if HAS_QLORA:
-        assert say(*words, *FEW).error is None
-        assert (home / "adapters/tiny-codes/adapter/adapter_config.json").exists()
-    else:
-        refused = say(*words).error
-        assert refused is not None and refused.where["option"] == "--method" and "qlora" in refused.why and refused.hint
-    # Apart from the method it is translated in any case.
-    recipe = finetune(replace(asked_by(words), method="lora")).recipe
+    assert say(*words, *FEW).error is None
+    assert (home / "adapters/tiny-codes/adapter/adapter_config.json").exists()
+    recipe = finetune(asked_by(words)).recipe
+    assert recipe.train.adapter.name == "qlora"
     assert recipe.data.path.endswith("codes.jsonl[:40]") and recipe.data.validation_path.endswith("codes.jsonl[40:48]")
     assert (recipe.train.batch_size, recipe.train.steps) == (16, 150)
     assert recipe.data.text_template.startswith("### Language: {programming_language} \n### Question: {prompt}")
@@ -218,11 +205,23 @@ def asked_by(words: list[str]) -> Finetune:
     return Finetune(model="base", method=named["--method"], rows=rows, training=training)
 
 
+def test_zeros_on_the_command_line_are_values(say, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A zero is no missing value: each of these reaches the recipe, or is refused by name."""
+    made = []
+    monkeypatch.setattr("luthier.cli.translated.run_translated", lambda translated, *_, **__: made.append(translated))
+    words = ("finetune", "--data_files", "phrases.jsonl", "--text_template", "{phrase} {tone}")
+    zeros = ("--warmup_ratio", "0", "--seed", "0", "--weight_decay", "0", "--max_grad_norm", "0", "--lora_dropout", "0")
+    assert say(*words, *zeros).error is None
+    recipe = made[0].recipe
+    assert (recipe.seed, recipe.train.warmup, recipe.train.max_grad_norm) == (0, 0, 0)
+    assert say(*words, "--max_steps", "0").error.where["option"] == "--max_steps"
+
+
 def test_the_memory_efficient_command_names_no_data(say) -> None:
     (words,) = commands(16)
     refused = say(*words).error
     told = f"{refused.what} {refused.where}"
-    assert "data_name" in told and (HAS_QLORA or "method" in told)
+    assert "data_name" in told and "method" not in told
 
 
 def test_commands_that_name_no_data_are_refused_by_name(say) -> None:

@@ -50,6 +50,9 @@ class FakeWorker(Worker):
     fails: tuple[int, ...] = ()
     waits: tuple[int, ...] = ()
     """Trials that do not end by themselves."""
+    deaf: tuple[int, ...] = ()
+    """Of these, trials that do not end when they are asked to."""
+    killed = False
 
     def __init__(self, trial: int, folder: Path, said: "queue.Queue[Said]") -> None:
         self.trial, self.folder, self.started, self.stopped, self.said = trial, folder, time.monotonic(), False, said
@@ -74,10 +77,11 @@ class FakeWorker(Worker):
     def stop(self) -> None:
         self.stopped = True
         (self.folder / JUDGED).unlink(missing_ok=True)
-        if self.trial in FakeWorker.waits:
+        if self.trial in FakeWorker.waits and self.trial not in FakeWorker.deaf:
             self.said.put(Said(self.trial, ended=130))
 
     def kill(self) -> None:
+        self.killed = True
         self.stop()
 
     def close(self) -> None:
@@ -96,7 +100,8 @@ class Bench:
         (folder / "rows.jsonl").write_text('{"text": "a", "label": "b"}\n')
         (folder / "recipe.yaml").write_text(recipe)
         (folder / "space.yaml").write_text(space)
-        FakeWorker.made, FakeWorker.breaks_at, FakeWorker.fails, FakeWorker.waits = [], None, (), ()
+        FakeWorker.made, FakeWorker.breaks_at, FakeWorker.fails = [], None, ()
+        FakeWorker.waits = FakeWorker.deaf = ()
 
     def search(self, out: str = "out", **changes) -> Searched:
         wanted = Wanted(

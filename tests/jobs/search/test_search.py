@@ -2,7 +2,7 @@ import json
 from pathlib import Path
 
 import pytest
-from tests.jobs.search.made import SPACE, Bench, FakeWorker, tried
+from tests.jobs.search.made import RECIPE, SPACE, Bench, FakeWorker, tried
 
 from luthier.core.errors import DataError, Interrupted, RecipeError, TrainingError
 from luthier.core.yaml import read_yaml
@@ -204,3 +204,38 @@ def test_a_search_that_fails_before_its_first_trial_leaves_nothing(tmp_path: Pat
     with pytest.raises(RecipeError, match="no validation rows"):
         bench.search(overrides=("data.split.validation=0",))
     assert not (tmp_path / "out").exists()
+    (tmp_path / "out" / ".git").mkdir(parents=True)
+    with pytest.raises(RecipeError, match="no validation rows"):
+        bench.search(overrides=("data.split.validation=0",))
+    assert [path.name for path in (tmp_path / "out").iterdir()] == [".git"], "what is not the search's own stays"
+
+
+def test_a_combination_that_the_recipe_refuses_is_a_failed_trial(tmp_path: Path) -> None:
+    space = "search_space:\n  train.ema_decay: {type: choice, values: [null, 0.9]}\n"
+    space += "  train.optimizer: {type: choice, values: [schedule_free, adamw]}\n"
+    recipe = RECIPE.replace("threads: 1", "threads: 1, schedule: constant")
+    result = Bench(tmp_path, space, recipe).search(sampler="grid")
+    (refused,) = [trial for trial in result.trials if trial.state == "failed"]
+    assert refused.tried == {"train.ema_decay": 0.9, "train.optimizer": "schedule_free"} and refused.why
+    assert result.finished and len(result.trials) == 5
+
+
+def test_a_trial_that_was_cut_goes_on_with_the_plan_it_had(tmp_path: Path) -> None:
+    recipe = RECIPE.replace(", threads: 1", "")
+    bench = Bench(tmp_path, recipe=recipe)
+    FakeWorker.breaks_at = 2
+    with pytest.raises(Interrupted):
+        bench.search(workers=64)
+    again = bench.search(resume=True)
+    cut = [worker.asked["plan"]["train"] for worker in FakeWorker.made if worker.trial == 2]
+    assert len(cut) == 2 and cut[0] == cut[1] and again.finished
+
+
+def test_a_training_that_does_not_stop_is_killed_when_the_budget_is_spent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("luthier.jobs.search.trials.STOP_S", 0.1)
+    bench = Bench(tmp_path)
+    FakeWorker.waits = FakeWorker.deaf = (0,)
+    result = bench.search(budget_s=2.0)
+    assert FakeWorker.made[0].killed and [trial.state for trial in result.trials] == ["unfinished"]

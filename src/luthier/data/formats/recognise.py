@@ -15,19 +15,21 @@ from luthier.data.formats.scored import Scored
 from luthier.data.formats.scored_pairs import ScoredPairs
 from luthier.data.formats.shape import Sample
 from luthier.data.formats.sharegpt import ShareGpt
+from luthier.data.formats.squad import Squad
 from luthier.data.formats.tagged import Tagged
 from luthier.data.formats.templated import Templated
 from luthier.data.formats.text import Text
 from luthier.data.formats.text_pairs import TextPairs, Triplets
 from luthier.data.spec import DataSpec
 
-Headed = Tagged | MultiLabelled | Triplets | TextPairs | ScoredPairs | Labelled | Scored
+Headed = Squad | Tagged | MultiLabelled | Triplets | TextPairs | ScoredPairs | Labelled | Scored
 """What a head, or a text's vector, can learn from."""
 Format = (
     Templated
     | Chat
     | Preference
     | ShareGpt
+    | Squad
     | PromptCompletion
     | Alpaca
     | InputOutput

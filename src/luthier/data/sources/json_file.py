@@ -1,4 +1,4 @@
-"""JSON: an array of rows, or an object that holds exactly one array."""
+"""JSON: an array of rows, or an object that holds exactly one array; SQuAD's nested file gives a row per question."""
 
 import json
 import re
@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from luthier.core.errors import DataError
-from luthier.data.rows import RawRow, RowError, RowIssue
+from luthier.data.rows import RawRow, RowError, RowIssue, Value
 from luthier.data.sources.jsonl import row_value
 from luthier.data.sources.streams import open_text
 
@@ -27,12 +27,29 @@ def read_json(path: Path, name: str) -> Iterator[RawRow | RowIssue]:
         number += 1
         try:
             end = _element_end(text, at, path)
-            yield RawRow(name, number, row_value(text[at:end]))
+            for value in _questions(row_value(text[at:end])):
+                yield RawRow(name, number, value)
+                number += 1
+            number -= 1
         except RowError as error:
             yield error.issue(name, number)
         at = _next(text, end, path)
     if at >= len(text):
         raise _broken(text, at, path, "the array never ends")
+
+
+def _questions(value: Value) -> list[Value]:
+    """Return a row for each question of an article as SQuAD's own files have it, else the value itself."""
+    found = value.get("paragraphs") if isinstance(value, dict) else None
+    if not isinstance(found, list) or not all(
+        isinstance(one, dict) and isinstance(one.get("qas"), list) for one in found
+    ):
+        return [value]
+    return [
+        {"context": one.get("context"), **question} if isinstance(question, dict) else question
+        for one in found
+        for question in one["qas"]
+    ]
 
 
 def _content(path: Path) -> str:

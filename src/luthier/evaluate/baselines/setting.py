@@ -7,6 +7,7 @@ from typing import Literal
 from luthier.evaluate.instruction import with_instruction
 from luthier.examples.example import Example
 from luthier.examples.store import Split
+from luthier.model.bitext import Bitext
 from luthier.model.template import Template
 
 
@@ -14,7 +15,7 @@ from luthier.model.template import Template
 class Setting:
     """The training split to draw from, the allowed answers, and how long a request may be."""
 
-    template: Template
+    template: Template | Bitext
     train: Split
     labels: tuple[str, ...]
     """The closed set of answers; empty where answers are open."""

@@ -10,7 +10,7 @@ from luthier.core.errors import DataError
 from luthier.core.events import Emit
 from luthier.evaluate.exam import held_out
 from luthier.evaluate.spec import EvaluateSpec
-from luthier.examples.example import Example
+from luthier.examples.example import NO_ANSWER, Example
 from luthier.examples.store import Encoded, Split
 from luthier.model.headcard import HeadCard
 from luthier.score.heads import one_hot
@@ -47,7 +47,14 @@ class HeadExam:
 
     def reference(self, row: int) -> str:
         """The right answer in words."""
+        if self.kind == "quote":
+            return " | ".join(self.examples[row].accepted) or NO_ANSWER
         return self.examples[row].answer
+
+    @property
+    def accepted(self) -> list[tuple[str, ...]]:
+        """All right answers to each question; none where the text does not say it."""
+        return [example.accepted for example in self.examples]
 
     @cached_property
     def scores(self) -> FloatArray:

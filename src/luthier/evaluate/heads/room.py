@@ -14,6 +14,7 @@ from luthier.evaluate.conclusion import TUNED, conclusion, seeded
 from luthier.evaluate.curves import read_curves
 from luthier.evaluate.heads.baselines import NEEDS_VECTORS, Frozen
 from luthier.evaluate.heads.exam import HeadExam, set_head_exam
+from luthier.evaluate.heads.quoted import Quoting
 from luthier.evaluate.heads.said import Said, calibration_scores, said_by_head, scores_of
 from luthier.evaluate.render import write_reports
 from luthier.evaluate.results import Sitting, comparisons
@@ -26,11 +27,18 @@ from luthier.model.headcard import HeadCard
 from luthier.model.headstep import HeadStep, Logits, head_logits, probabilities
 from luthier.model.load import load_model, load_tokenizer
 from luthier.model.reader import Reader
+from luthier.score import squad
 from luthier.score.closed import confusion
 from luthier.score.intervals import estimate
 from luthier.score.names import MetricName, metrics_for
 
-WHAT = {"label": "one label", "labels": "several labels", "score": "numbers", "spans": "entities"}
+WHAT = {
+    "label": "one label",
+    "labels": "several labels",
+    "score": "numbers",
+    "spans": "entities",
+    "quote": "answers in a text",
+}
 
 
 def examine(spec: EvaluateSpec, given: Trained, out: Path, emit: Emit, *, seed: int) -> Report:
@@ -44,11 +52,15 @@ def examine(spec: EvaluateSpec, given: Trained, out: Path, emit: Emit, *, seed: 
 
     metrics = _metrics(spec, exam)
     tuned, logits = [], []
+    quoting = Quoting(given, exam, seed=seed) if exam.kind == "quote" else None
     for number, weights in enumerate((given.weights, *given.again)):
+        if quoting:
+            tuned.append(quoting.tuned(seeded(number, seed + number), weights, _card(weights)))
+            continue
         said, own, seconds = _ask(given, weights, exam)
         logits.append(said)
         tuned.append(said_by_head(seeded(number, seed + number), own, said, seconds))
-    systems_said = [*_baselines(spec, given, exam, emit, seed=seed), *tuned]
+    systems_said = [*_baselines(spec, given, exam, quoting, emit, seed=seed), *tuned]
     sittings = [Sitting(one.system, None, scores=scores_of(one, exam, metrics)) for one in systems_said]
     systems = [_result(one, sitting, exam, spec, seed) for one, sitting in zip(systems_said, sittings, strict=True)]
     compared = comparisons(sittings, resamples=spec.resamples, seed=seed)
@@ -62,7 +74,7 @@ def examine(spec: EvaluateSpec, given: Trained, out: Path, emit: Emit, *, seed: 
         test_rows=len(exam.rows),
         conclusion=conclusion(systems, compared, metrics[0]),
         slices=slices(ours[metrics[0]], exam, resamples=spec.resamples, seed=seed) if exam.kind == "label" else [],
-        calibration=_calibration(exam, logits[0], spec, seed),
+        calibration=_calibration(exam, logits[0] if logits else [], spec, seed),
         seconds=perf_counter() - started,
     )
     shown = _samples(systems_said, sittings, exam)
@@ -83,6 +95,8 @@ def _card(weights: Path) -> HeadCard:
 
 def _metrics(spec: EvaluateSpec, exam: HeadExam) -> Sequence[MetricName]:
     usual = metrics_for(exam.kind)
+    if exam.kind == "quote":
+        return squad.fitting(usual if spec.metrics == "auto" else spec.metrics, exam.accepted)
     if spec.metrics == "auto":
         return usual
     wrong = [one for one in spec.metrics if one not in usual]
@@ -100,7 +114,9 @@ def _ask(given: Trained, weights: Path, exam: HeadExam) -> tuple[list[Logits], H
     return logits, card, (perf_counter() - started) / len(exam.rows)
 
 
-def _baselines(spec: EvaluateSpec, given: Trained, exam: HeadExam, emit: Emit, *, seed: int) -> list[Said]:
+def _baselines(
+    spec: EvaluateSpec, given: Trained, exam: HeadExam, quoting: Quoting | None, emit: Emit, *, seed: int
+) -> list[Said]:
     names = baselines_for(exam.kind) if spec.baselines == "auto" else tuple(dict.fromkeys(spec.baselines))
     folder = given.prepared.base.folder
     model = load_model(folder) if set(names) & set(NEEDS_VECTORS) else None
@@ -109,7 +125,7 @@ def _baselines(spec: EvaluateSpec, given: Trained, exam: HeadExam, emit: Emit, *
     for number, name in enumerate(names):
         data = {"done": number, "total": len(names), "system": name, "task": "rows"}
         emit(Event(room="evaluate", kind="progress", message=name, data=data))
-        said.append(frozen.say(name))
+        said.append(quoting.baseline(name) if quoting else frozen.say(name))
     return said
 
 

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from luthier.evaluate.heads.exam import HeadExam
+from luthier.examples.example import NO_ANSWER
 from luthier.examples.spans import OUTSIDE
 from luthier.model.headcard import HeadCard
 from luthier.model.headstep import Logits, probabilities
-from luthier.score import heads
+from luthier.score import heads, squad
 from luthier.score.entities import entity_f1, entity_precision, entity_recall
 from luthier.score.names import MetricName
 from luthier.score.scores import FloatArray, Scores, mean_scores
@@ -29,6 +30,8 @@ class Said:
     """Numbers, (N,)."""
     tags: list[list[str]] | None = None
     """A tag for each word of each text."""
+    answers: list[str] | None = None
+    """Answers to the questions; empty where the text does not say it."""
     sure: bool = True
     seconds: float = 0.0
     """Per text."""
@@ -39,6 +42,8 @@ class Said:
             return [", ".join(labels) for labels in said_labels(exam.card, self.probabilities)]
         if self.scores is not None:
             return [f"{score:g}" for score in self.scores]
+        if self.answers is not None:
+            return [answer or NO_ANSWER for answer in self.answers]
         return [" ".join(tags) for tags in self.tags or []]
 
 
@@ -86,6 +91,8 @@ def _table(said: Said, exam: HeadExam) -> dict[str, Callable[[], Scores]]:
         texts = [" ".join(tag.replace(" ", "_") for tag in tags) or OUTSIDE for tags in said.tags]
         counts = {"entity_f1": entity_f1, "entity_precision": entity_precision, "entity_recall": entity_recall}
         return {name: _bound(count, texts, exam.tags) for name, count in counts.items()}
+    if said.answers is not None:
+        return {name: _bound(count, said.answers, exam.accepted) for name, count in squad.METRICS.items()}
     found = said.probabilities if said.probabilities is not None else np.zeros(exam.has.shape)
     chosen = heads.one_hot(said_labels(exam.card, found), exam.card.labels)
     table: dict[str, Callable[[], Scores]] = {"macro_f1": _bound(heads.macro_f1, chosen, exam.has)}

@@ -9,7 +9,7 @@ from luthier.model.load import quiet
 
 
 def write_headed(base: Path, weights: Path, folder: Path) -> None:
-    """Write what transformers' AutoModelForSequenceClassification, or …TokenClassification, loads."""
+    """Write what transformers' AutoModelForSequenceClassification, …TokenClassification or …QuestionAnswering loads."""
     with quiet():
         merge(load_tuned(base, weights)).save_pretrained(str(folder))
     for pattern in TOKENIZER_FILES:

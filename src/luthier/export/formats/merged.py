@@ -18,6 +18,9 @@ from luthier.model.template import Template
 TOKENIZER_FILES = (
     "tokenizer*",
     "vocab*",
+    "*.spm",
+    "spiece.model",
+    "sentencepiece*.model",
     "merges.txt",
     "special_tokens_map.json",
     "added_tokens.json",

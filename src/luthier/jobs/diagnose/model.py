@@ -13,6 +13,7 @@ from luthier.jobs.diagnose.folder import NO_BASE, NO_DATA, NOT_EVALUATED, NOT_TR
 from luthier.jobs.diagnose.rows import HELD_OUT
 
 if TYPE_CHECKING:
+    from luthier.model.bitext import Bitext
     from luthier.model.template import Template
 
 TUNED = "tuned"
@@ -77,11 +78,10 @@ def _shares(logs: dict[str, float]) -> dict[str, float]:
     return {label: weight / total for label, weight in weights.items()}
 
 
-def _template(folder: Path) -> "Template":
-    from luthier.model.load import load_tokenizer
-    from luthier.model.template import Template
+def _template(folder: Path) -> "Template | Bitext":
+    from luthier.model.bitext import words_of
 
-    return Template(load_tokenizer(folder))
+    return words_of(folder)
 
 
 def rendered_of(opened: Opened) -> tuple[Rendered, ...] | str:
@@ -99,7 +99,7 @@ def rendered_of(opened: Opened) -> tuple[Rendered, ...] | str:
     return (*found, *_evaluated(opened))
 
 
-def _again(name: str, template: "Template", rows: list[Row]) -> Rendered:
+def _again(name: str, template: "Template | Bitext", rows: list[Row]) -> Rendered:
     different, example = 0, ""
     for stored, row in rows:
         # A cut row is the beginning of the whole one.
@@ -110,7 +110,7 @@ def _again(name: str, template: "Template", rows: list[Row]) -> Rendered:
     return Rendered(name, len(rows), different, example)
 
 
-def _first_difference(row: str, template: "Template", trained: list[int], now: list[int]) -> str:
+def _first_difference(row: str, template: "Template | Bitext", trained: list[int], now: list[int]) -> str:
     decode = template.tokenizer.decode
     return _shown(row, str(decode(trained)), str(decode(now)))
 

@@ -60,8 +60,7 @@ def splits_of(opened: Opened) -> Splits | str:
         return NO_DATA
     if opened.base is None:
         return NO_BASE
-    from luthier.model.load import load_tokenizer
-    from luthier.model.template import Template
+    from luthier.model.bitext import words_of
 
     train = Split(opened.prepared.split("train"))
     held_out = [row for part in HELD_OUT for row in Split(opened.prepared.split(part)).examples()]
@@ -69,7 +68,7 @@ def splits_of(opened: Opened) -> Splits | str:
         return "no rows are held out"
     # What a head judges is no answer, and has no end to learn.
     judged = opened.prepared.answer_kind in HEAD_KINDS
-    stops = frozenset[int]() if judged else Template(load_tokenizer(opened.base.folder)).stop_ids
+    stops = frozenset[int]() if judged else words_of(opened.base.folder).stop_ids
     known = {_said(row): place(row.file, row.row) for row in train.examples()}
     same = [(row, known[said]) for row in held_out if (said := _said(row)) in known]
     ends = len(train) if judged else sum(_ends(train.encoded(i), stops) for i in range(len(train)))

@@ -32,9 +32,14 @@ ANSWERED = {
     "attn_implementation": "the attention of the fast step is used",
     "unsloth": "the fast step of this house is used",
     "auto_find_batch_size": "rows at once follow the measured memory, and never change the result",
-    "add_eos_token": "the end of an answer is always learned",
     "lora": "LoRA is meant by `peft`",
 }
+COLUMNS = {
+    "sft": ("text_column",),
+    "dpo": ("prompt_text_column", "text_column", "rejected_text_column"),
+    "classify": ("text_column", "target_column"),
+}
+"""The columns that a task uses; what else is mapped would be ignored, and is refused."""
 PLAIN_COLUMNS = ("text", "messages", "conversations")
 SUFFIXES = (".jsonl", ".json", ".csv", ".parquet")
 HUB_HINT = "nothing is uploaded by a run: set it to false, and upload the folder in `export` yourself"
@@ -52,15 +57,15 @@ class AutoTrainFile:
         self.document, self.file, self.paths = document, file, dict[str, Where]()
         self.draft = Draft(file_place(file, document.line_of, self.paths))
         self.value: dict[str, Any] = document.value
-        name = self.value.get("project_name")
-        self.out = Path(str(name)) if name else None
+        name = self.draft.text(self.value.get("project_name"), "project_name")
+        self.out = Path(name) if name else None
 
     def translated(self, overrides: Sequence[str]) -> Translated:
         """Return the file as a recipe."""
         known = ("task", "base_model", "project_name", "log", "backend", "data", "params", "hub")
         for key in self.value:
             if key not in known:
-                self.draft.unknown(key, known)
+                self.draft.unknown(str(key), known)
         self.draft.set("base_model", self.value["base_model"], "base_model")
         self._surroundings()
         method = self._task()
@@ -70,15 +75,12 @@ class AutoTrainFile:
         return self.draft.recipe(overrides)
 
     def _told(self, *path: str) -> str:
-        name = ".".join(path)
+        name = ".".join(map(str, path))
         self.paths[name] = path
         return name
 
     def _block(self, key: str) -> dict[str, Any]:
-        value = self.value.get(key)
-        if value is not None and not isinstance(value, dict):
-            self.draft.refuse(key, "it is no block with keys")
-        return dict(value) if isinstance(value, dict) else {}
+        return self.draft.block(self.value.get(key), key)
 
     def _task(self) -> str | None:
         task = str(self.value["task"]).replace(":", "-")
@@ -110,9 +112,11 @@ class AutoTrainFile:
 
     def _data(self, method: str) -> None:
         data = self._block("data")
-        path = data.pop("path", None)
-        train, held_out = data.pop("train_split", None), data.pop("valid_split", None)
-        columns = data.pop("column_mapping", None) or {}
+        named = {key: data.pop(key, None) for key in ("path", "train_split", "valid_split")}
+        if any(self.draft.text(value, self._told("data", key)) != value for key, value in named.items()):
+            return
+        path, train, held_out = named.values()
+        columns = self.draft.block(data.pop("column_mapping", None), self._told("data", "column_mapping"))
         self._template(data.pop("chat_template", None))
         for key in data:
             self.draft.refuse(self._told("data", key), "it is not known here", "leave it out")
@@ -153,6 +157,10 @@ class AutoTrainFile:
             self.draft.refuse(name, f"a model is never given the foreign template `{template}`", "set it to tokenizer")
 
     def _columns(self, method: str, columns: dict[str, Any]) -> None:
+        named = (
+            (key, self.draft.text(value, self._told("data", "column_mapping", key))) for key, value in columns.items()
+        )
+        columns = {key: name for key, name in named if name is not None}
         usual = {"dpo": {"prompt_text_column": "prompt", "text_column": "chosen", "rejected_text_column": "rejected"}}
         text, target = columns.get("text_column"), columns.get("target_column")
         for key, column in columns.items():
@@ -162,8 +170,13 @@ class AutoTrainFile:
                 self.draft.refuse(
                     name, f"pairs are read from columns of fixed names, not `{column}`", f"rename it `{wanted}`"
                 )
-            elif key not in ("text_column", "target_column", "prompt_text_column", "rejected_text_column"):
-                self.draft.refuse(name, "it is not known here", "there is text_column and target_column")
+            elif key not in COLUMNS[method]:
+                known = any(key in its for its in COLUMNS.values())
+                why = f"a task of `{method}` does not use it" if known else "it is not known here"
+                self.draft.refuse(name, why, f"there is {' and '.join(COLUMNS[method])}")
+        if method == "classify" and columns and not (text and target):
+            name = self._told("data", "column_mapping")
+            self.draft.refuse(name, "a text and its label are needed", "name text_column and target_column")
         if method == "classify" and text and target:
             template = f"{{{text}}}\nLabel: {{{target}}}"
             self.draft.set("data.text_template", template, self._told("data", "column_mapping", "text_column"))
@@ -189,6 +202,12 @@ class AutoTrainFile:
                 self.draft.answer(name, "activations are recomputed where memory asks for it")
         if (beta := params.pop("dpo_beta", None)) is not None:
             self._dpo_beta(beta, method)
+        if (ends := params.pop("add_eos_token", None)) is not None:
+            name = self._told("params", "add_eos_token")
+            if as_bool(self.draft, ends, name):
+                self.draft.answer(name, "the end of an answer is always learned")
+            else:
+                self.draft.refuse(name, "a model that never learns to end would answer without end", "set it to true")
         options: dict[str, Any] = {}
         said: dict[str, str] = {}
         for key, value in params.items():
@@ -224,7 +243,7 @@ class AutoTrainFile:
     def _lengths(self, params: dict[str, Any]) -> None:
         """Take the shorter of the two lengths; AutoTrain cuts rows at it, and so does this recipe."""
         found = {key: params.pop(key) for key in ("block_size", "model_max_length") if params.get(key) is not None}
-        lengths = {key: value for key, value in found.items() if isinstance(value, int) and value > 0}
+        lengths = {key: value for key, value in found.items() if type(value) is int and value > 0}
         for key in found.keys() - lengths.keys():
             self.draft.refuse(self._told("params", key), f"`{found[key]}` is no number of tokens", "a whole number")
         if lengths:

@@ -50,9 +50,11 @@ def missing_packages(recipe: Recipe) -> list[str]:
 
     from luthier.export.spec import form_of
     from luthier.jobs.export.forms import NEEDED_FOR_ONNX, engine_for
+    from luthier.jobs.trackers import PACKAGES
     from luthier.serve.engines.open import missing
 
-    needed: list[str] = []
+    asked = (*(PACKAGES[name] for name in recipe.trackers), *recipe.train.optimizer.packages)
+    needed = [name for name in asked if importlib.util.find_spec(name) is None]
     for form in map(form_of, recipe.export):
         if form.name.startswith("onnx"):
             needed += [name.replace("_", "-") for name in NEEDED_FOR_ONNX if importlib.util.find_spec(name) is None]

@@ -50,6 +50,30 @@ class Draft:
         """Remember that an option cannot be translated."""
         self.refusals.append(RecipeError(f"`{name}` cannot be translated", where=self.place(name), why=why, hint=hint))
 
+    def text(self, value: Any, name: str) -> str | None:
+        """Return a text, or None where there is none, or after refusing what is none."""
+        if value is None or isinstance(value, str):
+            return value
+        self.refuse(name, f"`{value}` is no text", "write a text")
+        return None
+
+    def texts(self, value: Any, name: str) -> list[str]:
+        """Return a list of texts, or a single one as a list of one; nothing after refusing what is neither."""
+        found = [value] if isinstance(value, str) else value
+        if found is None or (isinstance(found, list | tuple) and all(isinstance(one, str) for one in found)):
+            return list(found or ())
+        self.refuse(name, f"`{value}` is no list of texts", "write a text, or a list of texts")
+        return []
+
+    def block(self, value: Any, name: str) -> dict[str, Any]:
+        """Return a block with keys, empty where there is none, or after refusing what is none."""
+        if value is None:
+            return {}
+        if isinstance(value, dict) and all(isinstance(key, str) for key in value):
+            return dict(value)
+        self.refuse(name, "it is no block with names as keys", "write `name: value` lines under it")
+        return {}
+
     def unknown(self, name: str, known: Sequence[str]) -> None:
         """Refuse a name that nobody knows."""
         close = closest(name, list(known))

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, get_args
 
 from luthier.core.describe import specs_of, tag_of
-from luthier.jobs.doors.draft import Draft, knows
+from luthier.jobs.doors.draft import Draft
 from luthier.jobs.doors.olive import REMOTE_CODE
 from luthier.recipe import TrackerName
 from luthier.train.spec import TrainSpec
@@ -46,7 +46,6 @@ ANSWERED: dict[str, str] = {
     "dataloader_pin_memory": "the next batch is always prepared while the present one trains",
     "group_by_length": "rows are packed into micro-batches without pads, so their lengths need no grouping",
     "packing": "rows are always computed without pads, and never see each other",
-    "load_best_model_at_end": "the weights with the lowest validation loss are always kept (`train.keep_best`)",
     "overwrite_output_dir": "a finished run is never overwritten; `--resume` goes on with an unfinished one",
     "remove_unused_columns": "columns that the template does not name are not used, and listed",
     "disable_tqdm": "progress is shown on a terminal only",
@@ -61,9 +60,11 @@ SCHEDULES = {
     "warmup_stable_decay": "wsd",
     "reduce_lr_on_plateau": "plateau",
 }
+LION = {"optimizer.name": "lion", "optimizer.betas": [0.9, 0.999]}
+"""The Trainer hands AdamW's betas on to Lion (`trainer_optimizer.py`: `adam_beta1`, `adam_beta2`)."""
 OPTIMIZERS: dict[str, dict[str, Any]] = {
-    "lion": {"optimizer.name": "lion"},
-    "lion_32bit": {"optimizer.name": "lion"},
+    "lion": LION,
+    "lion_32bit": LION,
     "sgd": {"optimizer.name": "sgd", "optimizer.momentum": 0.0},
     "schedule_free_adamw": {"optimizer.name": "schedule_free", "schedule": "constant"},
     "adamw_8bit": {"optimizer.name": "adamw_8bit"},
@@ -131,6 +132,11 @@ def _gradient_checkpointing(draft: Draft, value: Any, name: str) -> None:
         draft.set("train.gradient_checkpointing", on, name)
 
 
+def _keep_best(draft: Draft, value: Any, name: str) -> None:
+    if (on := as_bool(draft, value, name)) is not None:
+        draft.set("train.keep_best", on, name)
+
+
 def _fp16(draft: Draft, value: Any, name: str) -> None:
     if as_bool(draft, value, name):
         draft.set("train.precision", "auto", name)
@@ -156,6 +162,9 @@ def _mixed_precision(draft: Draft, value: Any, name: str) -> None:
 
 
 def _optim(draft: Draft, value: Any, name: str) -> None:
+    value = draft.text(value, name)
+    if value is None:
+        return
     if value in ADAMW:
         draft.answer(name, "AdamW, as usual here")
     elif value in OPTIMIZERS:
@@ -166,6 +175,9 @@ def _optim(draft: Draft, value: Any, name: str) -> None:
 
 
 def _schedule(draft: Draft, value: Any, name: str) -> None:
+    value = draft.text(value, name)
+    if value is None:
+        return
     if value in SCHEDULES:
         draft.set("train.schedule", SCHEDULES[value], name)
     else:
@@ -173,7 +185,7 @@ def _schedule(draft: Draft, value: Any, name: str) -> None:
 
 
 def _report_to(draft: Draft, value: Any, name: str) -> None:
-    names = value if isinstance(value, list) else str(value).split(",")
+    names = value.split(",") if isinstance(value, str) else draft.texts(value, name)
     others = [one for one in names if one not in ("tensorboard", "none", "all")]
     foreign = [one for one in others if one not in get_args(TrackerName)]
     if foreign:
@@ -195,16 +207,18 @@ def _target_modules(draft: Draft, value: Any, name: str) -> None:
     if value == "all-linear":
         draft.answer(name, "every linear layer but the LM head, as `auto` does")
         return
-    draft.set("train.adapter.target_modules", value.split(",") if isinstance(value, str) else value, name)
+    if modules := _names(draft, value, name):
+        draft.set("train.adapter.target_modules", modules, name)
 
 
 def _modules_to_save(draft: Draft, value: Any, name: str) -> None:
-    path = "train.adapter.modules_to_save"
-    if knows(path):
-        draft.set(path, value.split(",") if isinstance(value, str) else value, name)
-        return
-    why = "beside its updates, LoRA trains no whole layers here"
-    draft.refuse(name, why, "leave it out, or train all weights with `adapter: full`")
+    if modules := _names(draft, value, name):
+        draft.set("train.adapter.modules_to_save", modules, name)
+
+
+def _names(draft: Draft, value: Any, name: str) -> list[str]:
+    """Return names that are written as a list, or with commas between them."""
+    return value.split(",") if isinstance(value, str) else draft.texts(value, name)
 
 
 def _bias(draft: Draft, value: Any, name: str) -> None:
@@ -223,6 +237,7 @@ def _task_type(draft: Draft, value: Any, name: str) -> None:
 
 SPECIAL: dict[str, Callable[[Draft, Any, str], None]] = {
     "gradient_checkpointing": _gradient_checkpointing,
+    "load_best_model_at_end": _keep_best,
     "fp16": _fp16,
     "bf16": _bf16,
     "mixed_precision": _mixed_precision,
@@ -250,7 +265,4 @@ def adapter(draft: Draft, name: str, option: str) -> None:
     if name in kinds:
         draft.set("train.adapter.name", name, option)
         return
-    hint = "take `lora`; a smaller `--gradient_checkpointing true` run needs little memory too"
-    if name not in ("lora", "qlora"):
-        hint = f"there is {', '.join(str(kind) for kind in kinds)}"
-    draft.refuse(option, f"there is no adapter `{name}` here", hint)
+    draft.refuse(option, f"there is no adapter `{name}` here", f"there is {', '.join(str(kind) for kind in kinds)}")

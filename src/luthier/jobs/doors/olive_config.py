@@ -13,7 +13,9 @@ from luthier.jobs.doors.rows import Names, Rows, data_options
 KEYS = ("model", "input_model", "data_configs", "passes", "training_config")
 """Top-level keys by which such a file is known."""
 MODELS = ("pytorchmodel", "hfmodel")
-PASSES = {"lora": "lora", "qlora": "qlora", "dora": "dora", "loha": "loha", "lokr": "lokr"}
+PASSES = {"lora": "lora", "qlora": "qlora", "dora": "lora"}
+NO_ADAPTERS = ("loha", "lokr")
+"""Olive's passes that train what this house has no adapter for."""
 ANSWERED = {
     "log_severity_level": "progress is shown on a terminal",
     "log_to_file": "every event is in the run's events.jsonl",
@@ -41,7 +43,7 @@ class OliveFile:
             elif key in ANSWERED:
                 self.draft.answer(key, ANSWERED[key])
             elif key not in KEYS:
-                self.draft.unknown(key, [*KEYS, *ANSWERED, "output_dir"])
+                self.draft.unknown(str(key), [*KEYS, *ANSWERED, "output_dir"])
         self._model()
         self._data()
         self._passes()
@@ -56,17 +58,14 @@ class OliveFile:
         return name
 
     def _block(self, path: Where, value: Any) -> dict[str, Any]:
-        if isinstance(value, dict):
-            return value
-        if value is not None:
-            self.draft.refuse(self._told(path), "it is no block with keys")
-        return {}
+        return self.draft.block(value, self._told(path))
 
     def _output(self, key: str, value: Any) -> None:
         block = value if isinstance(value, dict) else {"output_dir": value}
         for inner, entry in block.items():
             if inner == "output_dir":
-                self.out = Path(str(entry))
+                folder = self.draft.text(entry, self._told((key, inner)))
+                self.out = Path(folder) if folder else None
             elif inner not in ANSWERED:
                 name = self._told((key, inner))
                 self.draft.refuse(name, "Luthier has no such setting of an engine", "leave it out")
@@ -123,10 +122,10 @@ class OliveFile:
         for block in (load, text):
             if isinstance(block.get("params"), dict):
                 block |= block.pop("params")
-        files = load.pop("data_files", None) or ()
+        files = self.draft.texts(load.pop("data_files", None), self._told((*load_place, "data_files")))
         rows = Rows(
             name=load.pop("data_name", None),
-            files=(files,) if isinstance(files, str) else tuple(files),
+            files=tuple(files),
             train=load.pop("split", None),
             held_out=load.pop("eval_split", None),
             template=text.pop("text_template", None),
@@ -151,6 +150,9 @@ class OliveFile:
             place: Where = ("passes", name)
             block = self._block(place, entry)
             kind = str(block.get("type", ""))
+            if kind.lower() in NO_ADAPTERS:
+                adapter(self.draft, kind.lower(), self._told((*place, "type")))
+                continue
             if kind.lower() not in PASSES:
                 why = f"a pass `{kind}` trains nothing"
                 hint = "there is LoRA and QLoRA; `luthier export` converts and quantises what was trained"
@@ -158,6 +160,8 @@ class OliveFile:
                 continue
             trained += 1
             adapter(self.draft, PASSES[kind.lower()], self._told((*place, "type")))
+            if kind.lower() == "dora":
+                self.draft.set("train.adapter.dora", True, self._told((*place, "type")))
             inner = (*place, "config") if "config" in block else place
             settings = {k: v for k, v in self._block(inner, block.get("config", block)).items() if k != "type"}
             arguments = self._block((*inner, "training_args"), settings.pop("training_args", None))

@@ -38,6 +38,10 @@ class Rows:
 
 def data_options(draft: Draft, rows: Rows, names: Names = Names()) -> None:
     """Put the rows into the draft."""
+    given = (rows.name, rows.train, rows.held_out, rows.template, rows.subset)
+    told = (names.name, names.train, names.held_out, names.template, names.subset)
+    if any(value is not None and draft.text(value, name) is None for value, name in zip(given, told, strict=True)):
+        return
     sources = _sources(draft, rows, names)
     if not sources:
         return

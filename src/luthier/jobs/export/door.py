@@ -21,6 +21,7 @@ from luthier.jobs.pipeline import trained_of
 from luthier.jobs.predict import refuse_head
 from luthier.jobs.prepare import saved_plan
 from luthier.recipe import Plan
+from luthier.train.spec import is_seq2seq
 
 MOST_PROMPTS = 10_000
 
@@ -77,7 +78,7 @@ def export_wanted(wanted: Wanted, emit: Emit) -> ExportResult:
 def _of_run(wanted: Wanted, folder: RunFolder, emit: Emit) -> ExportResult:
     out = (wanted.out or folder.room("export")).absolute()
     plan = saved_plan(folder)
-    if plan.train.method.heads:
+    if plan.train.method.heads or is_seq2seq(plan.train.method):
         return _of_head(wanted, plan, folder, out, emit)
     source, trained = run_source(folder, emit, prompts=wanted.prompts)
     card = folder.card.read_text(encoding="utf-8") if folder.card.exists() else ""
@@ -89,7 +90,7 @@ def _of_head(wanted: Wanted, plan: Plan, folder: RunFolder, out: Path, emit: Emi
     from luthier.model.base import resolve_base
 
     if wanted.forms is None:
-        raise RecipeError("a model with a head has no smallest form", hint="name one: `--to merged`, or `--to adapter`")
+        raise RecipeError("there is no smallest form of this model", hint="name one: `--to merged`, or `--to adapter`")
     trained = trained_of(folder, resolve_base(plan.base_model, emit))
     card = folder.card.read_text(encoding="utf-8") if folder.card.exists() else ""
     return ExportResult(exported=export_heads(wanted.forms, trained, out, emit, card=card).exported)
@@ -119,6 +120,9 @@ def _of_base(wanted: Wanted, name: str, emit: Emit) -> ExportResult:
     from luthier.model.base import resolve_base
 
     base = resolve_base(name, emit)
+    if base.kind == "encoder-decoder":
+        hint = "train it with `method: seq2seq`; a run's model is exported as `merged` or `adapter`"
+        raise RecipeError("an encoder-decoder cannot be exported by itself", where={"model": name}, hint=hint)
     sources = [_of_adapter(text, base, wanted, emit) for text in wanted.adapters]
     out = (wanted.out or Path("exports") / Path(base.title).name).absolute()
     if len(sources) > 1 or (sources and _switches(wanted, sources[0])):

@@ -56,7 +56,7 @@ class ExportFailedError(LuthierError):
 
 def run(asked: Sequence[ExportName | Form], given: Trained, out: Path, emit: Emit, *, card: str = "") -> Exports:
     """Write a run's model in each form asked for; raise ExportFailedError where one does not say the same."""
-    if given.prepared.answer_kind in HEAD_KINDS:
+    if given.prepared.answer_kind in HEAD_KINDS or given.prepared.base.kind == "encoder-decoder":
         return export_heads(asked, given, out, emit, card=card)
     source = source_of_run(given, None, emit, prompts=IN_A_RUN)
     forms = tuple(form_of(one) for one in asked)

@@ -1,4 +1,7 @@
-"""Exports of models with a head: the merged model or the adapter, loaded again and compared number by number."""
+"""Exports of models with a head and of encoder-decoders: the merged model or the adapter, loaded again and compared.
+
+Of both the numbers are compared: what a head says, and the logits that predict each token of a target.
+"""
 
 import shutil
 from collections.abc import Sequence
@@ -44,9 +47,10 @@ def export_heads(
 def _check(forms: Sequence[Form], given: Trained) -> None:
     for form in forms:
         if form.name not in FORMS:
-            why = "engines of that form only write text"
+            why = "engines of that form only go on with a text"
             hint = "write `export: [merged]`, or `--to merged`"
-            what = f"a model with a head cannot be exported as `{form.name}`"
+            whose = "an encoder-decoder" if _writes(given) else "a model with a head"
+            what = f"{whose} cannot be exported as `{form.name}`"
             raise RecipeError(what, where={"field": "export"}, why=why, hint=hint)
         if form.name == "adapter" and given.adapter in WHOLE:
             hint = "write `export: [merged]`, or `--to merged`"
@@ -60,14 +64,29 @@ def _rows(given: Trained) -> "list[Encoded]":
 
     splits = [Split(given.prepared.split(name)) for name in ("test", "validation", "train")]
     split = next(split for split in splits if len(split))
-    return [split.encoded(row) for row in range(min(ASKED, len(split)))]
+    rows = [split.encoded(row) for row in range(min(ASKED, len(split)))]
+    if _writes(given):
+        return rows
+    card = _head(given.weights)
+    if card.kind != "quote":
+        return rows
+    from luthier.model.quoting import card_windows
+
+    return [window.row for row in rows for window in card_windows(row, card)]
 
 
 def _said(given: Trained, weights: Path, rows: "list[Encoded]") -> "list[Logits]":
     from luthier.model.adapter import load_tuned
+    from luthier.model.seq2seq import target_logits
     from luthier.model.vectors import outputs_of, step_for
 
-    return outputs_of(step_for(load_tuned(given.prepared.base.folder, weights), _head(weights)), rows)
+    tuned = load_tuned(given.prepared.base.folder, weights)
+    return target_logits(tuned, rows) if _writes(given) else outputs_of(step_for(tuned, _head(weights)), rows)
+
+
+def _writes(given: Trained) -> bool:
+    """Tell an encoder-decoder, whose outputs are the logits of the target's tokens, from a model with a head."""
+    return given.prepared.base.kind == "encoder-decoder"
 
 
 def _head(weights: Path) -> "HeadCard":
@@ -112,11 +131,12 @@ def _write(form: Form, given: Trained, folder: Path) -> None:
         from luthier.export.formats.adapter import build
 
         build(given.weights, folder)
-    elif _head(given.weights).is_vector:
+    elif not _writes(given) and _head(given.weights).is_vector:
         write_vectored(given.prepared.base.folder, given.weights, folder)
     else:
         write_headed(given.prepared.base.folder, given.weights, folder)
-    shutil.copyfile(given.weights / FILE, folder / FILE)
+    if not _writes(given):
+        shutil.copyfile(given.weights / FILE, folder / FILE)
 
 
 def _certified(given: Trained, folder: Path, rows: "list[Encoded]", expected: "list[Logits]") -> Certificate:
@@ -142,16 +162,18 @@ def _certified(given: Trained, folder: Path, rows: "list[Encoded]", expected: "l
 def _manifest(
     form: Form, given: Trained, files: dict[str, str], size: int, certificate: Certificate, rows: "list[Encoded]"
 ) -> Manifest:
+    from luthier.model.bitext import Bitext
     from luthier.model.load import load_tokenizer
     from luthier.model.reader import Reader
 
     base = given.prepared.base
+    words = (Bitext if _writes(given) else Reader)(load_tokenizer(base.folder))
     return Manifest(
         format=form.title,
         form=form,
         files=files,
         bytes=size,
-        template_sha256=Reader(load_tokenizer(base.folder)).sha256,
+        template_sha256=words.sha256,
         prompts_sha256=sha256_of_json([row.ids for row in rows]),
         base_model=base.title,
         base_weights_sha256=base.weights_sha256,

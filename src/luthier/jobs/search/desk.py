@@ -108,10 +108,10 @@ class Desk:
         """Return the folder of a trial."""
         return (self.folder / "trials" / f"{number:04d}").absolute()
 
-    def asked(self, values: Mapping[str, Any]) -> dict[str, Any]:
+    def asked(self, plan: Plan) -> dict[str, Any]:
         """Return what a trial's process is asked."""
         return {
-            "plan": self.plan_of(values).model_dump(mode="json"),
+            "plan": plan.model_dump(mode="json"),
             "prepared": self.prepared.model_dump(mode="json"),
             "held_out": self.held_out.model_dump(mode="json"),
             "metrics": [name for name in self.space.strategy.objectives if name not in (LOSS, *COSTS)],

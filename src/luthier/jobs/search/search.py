@@ -28,6 +28,8 @@ from luthier.recipe_io.read import load_recipe
 KEPT = "search.json"
 """What the search in a folder was asked; written before its first trial."""
 SEARCHES = "searches"
+PREPARED = ("data", "held-out")
+"""Folders that a search makes before its first trial."""
 
 
 def search(wanted: Wanted, emit: Emit, *, rooms: Rooms | None = None, start: Start = Worker) -> Searched:
@@ -46,6 +48,8 @@ def search(wanted: Wanted, emit: Emit, *, rooms: Rooms | None = None, start: Sta
         desk = Desk(wanted, space, rooms or real_rooms(), folder, heard)
         if desk.recipe.seeds > 1:
             note(heard, "each trial trains with the first seed alone; `best.yaml` keeps `seeds`")
+        if set(desk.recipe.trackers) - {"tensorboard"}:
+            note(heard, "trackers hear the run of `best.yaml`, not the trials; their losses are in the study")
         study = Study(folder, space, seed=desk.recipe.seed)
         study.begin_with(desk.own)
         try:
@@ -63,8 +67,18 @@ def _nothing_left_of_a_false_start(folder: Path) -> Iterator[None]:
         yield
     except BaseException:
         if is_new and not (folder / FILE).exists():
-            shutil.rmtree(folder, ignore_errors=True)
+            _discard(folder)
         raise
+
+
+def _discard(folder: Path) -> None:
+    """Remove what a search writes before its first trial, and the folder itself where nothing else is in it."""
+    for name in (KEPT, RunFolder(folder).events.name, FILE, ".lock"):
+        (folder / name).unlink(missing_ok=True)
+    for name in PREPARED:
+        shutil.rmtree(folder / name, ignore_errors=True)
+    with contextlib.suppress(OSError):
+        folder.rmdir()
 
 
 def asked_for(wanted: Wanted, space: Space) -> dict[str, object]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from luthier.core.errors import Interrupted, TrainingError
+from luthier.core.errors import DataError, Interrupted, RecipeError, TrainingError
 from luthier.core.files import sha256_of_json, write_atomic
 from luthier.jobs.plan import plan_yaml
 from luthier.jobs.search.child import ASKED
@@ -19,6 +19,7 @@ from luthier.jobs.search.result import OWN, number_text, objective_title, tried_
 from luthier.jobs.search.strategy import COSTS, LOSS
 from luthier.jobs.search.study import OUTCOME, PARTS, Study
 from luthier.jobs.search.worker import Said, Worker
+from luthier.recipe import Plan
 
 if TYPE_CHECKING:
     from optuna.trial import Trial
@@ -81,8 +82,12 @@ class Trials:
     def _begin_some(self) -> bool:
         """Begin trials while there is room; return whether one was ended at once or begun."""
         begun = False
-        while len(self.running) < self.desk.wanted.workers and (trial := self._next()) is not None:
-            self._begin(trial)
+        while len(self.running) < self.desk.wanted.workers:
+            again = bool(self.left)
+            trial = self._next()
+            if trial is None:
+                break
+            self._begin(trial, again=again)
             begun = True
         return begun
 
@@ -106,23 +111,35 @@ class Trials:
         took = [outcome["took"] for outcome in self.outcomes if outcome["state"] == "done" and "took" in outcome]
         return statistics.median(took) if took else 0.0
 
-    def _begin(self, trial: "Trial") -> None:
+    def _begin(self, trial: "Trial", *, again: bool = False) -> None:
         number = trial.number
         values = self.study.values_of(trial, own=self.desk.own)
         tried = {**self.desk.own, **values}
-        plan = self.desk.plan_of(values if number else {})
+        folder = self.desk.trial_folder(number)
+        try:
+            plan = self._kept_plan(folder) if again else None
+            plan = plan or self.desk.plan_of(values if number else {})
+        except (RecipeError, DataError) as error:
+            why = ": ".join(filter(None, (error.what, error.why)))
+            self._end(trial, {"state": "failed", "why": why}, tried)
+            self._check_hope()
+            return
         key = sha256_of_json([plan.train.model_dump(mode="json"), plan.seed])
         twin = next((one for one in self.outcomes if one.get("key") == key and one["state"] == "done"), None)
         if twin is not None:
             self._end(trial, {**twin, "took": 0.0}, tried)
             return
-        folder = self.desk.trial_folder(number)
         folder.mkdir(parents=True, exist_ok=True)
         write_atomic(folder / "plan.yaml", plan_yaml(plan))
-        write_atomic(folder / ASKED, json.dumps(self.desk.asked(values if number else {})))
+        write_atomic(folder / ASKED, json.dumps(self.desk.asked(plan)))
         name = "the recipe's own values" if number == OWN else f"trial {number} of {self.desk.space.trials}"
         note(self.desk.emit, f"{name}: {tried_text(tried)}")
         self.running[number] = Running(trial, self.start(number, folder, self.said), tried, key)
+
+    def _kept_plan(self, folder: Path) -> Plan | None:
+        """Return what a trial that was cut was doing: resolved anew, `auto` values could be others."""
+        path = folder / ASKED
+        return Plan.model_validate(json.loads(path.read_text(encoding="utf-8"))["plan"]) if path.exists() else None
 
     def _hear(self) -> None:
         """Wait for one word of a trial, or for the end of the time."""
@@ -203,7 +220,7 @@ class Trials:
             raise TrainingError(f"all of the first {len(failed)} trials failed", where=where, why=failed[0], hint=hint)
 
     def _stop_all(self) -> None:
-        """Let every training end its step and keep a checkpoint; they can be gone on with."""
+        """Let every training end its step and keep a checkpoint, and kill what does not; all can be gone on with."""
         self.stopping = True
         for one in self.running.values():
             one.worker.stop()
@@ -215,3 +232,6 @@ class Trials:
                 break
             if said.ended is not None and said.trial in self.running:
                 self._ended(self.running.pop(said.trial), said.ended)
+        for one in self.running.values():
+            one.worker.kill()
+        self.running.clear()

@@ -19,7 +19,7 @@ class BoftSpec(Spec):
     block_size: int = Field(4, ge=2, le=4096)
     """Inputs that are turned together; it divides the inputs of each layer."""
     factors: int = Field(1, ge=1, le=16)
-    """Rotations one after the other, each of which mixes other inputs."""
+    """Rotations one after the other, each of which mixes other inputs; more than 1 need PEFT's CUDA extension."""
     target_modules: Auto | tuple[str, ...] = "auto"
     """Names of the layers to turn; `auto` takes every linear layer but the LM head."""
 

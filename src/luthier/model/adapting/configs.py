@@ -1,5 +1,7 @@
 """PEFT's configs for the adapters that need nothing else."""
 
+import warnings
+
 import torch
 from peft import AdaptionPromptConfig, BOFTConfig, IA3Config, LNTuningConfig, OFTConfig, VeraConfig
 from transformers import PreTrainedModel
@@ -79,6 +81,8 @@ def boft(spec: BoftSpec) -> ByPeft:
 
     def configure(model: PreTrainedModel) -> BOFTConfig:
         _check_blocks(spec.block_size, spec.target_modules, model)
+        if spec.factors > 1:
+            _check_butterflies()
         return BOFTConfig(
             task_type=TASK,
             boft_block_size=spec.block_size,
@@ -87,6 +91,21 @@ def boft(spec: BoftSpec) -> ByPeft:
         )
 
     return ByPeft(configure)
+
+
+def _check_butterflies() -> None:
+    """Raise ModelError where PEFT would silently turn weights once instead of several times."""
+    from peft.tuners.boft.layer import get_fbd_cuda  # looks for a compiler and a GPU
+
+    with warnings.catch_warnings(action="ignore"):
+        found = get_fbd_cuda()
+    if found is None:
+        raise ModelError(
+            "BOFT turns weights only once on this machine",
+            where={"field": "train.adapter.factors"},
+            why="without its CUDA extension PEFT takes one factor, whatever is asked",
+            hint="set it to 1, or train where CUDA's compiler and ninja are installed",
+        )
 
 
 def ln_tuning(spec: LnTuningSpec) -> ByPeft:

@@ -1,7 +1,7 @@
 """4-bit NormalFloat: linear layers whose weights are numbers of a table (Dettmers et al. 2023, arXiv:2305.14314).
 
-Plain torch, on any device: bitsandbytes 0.50 repacks its weights after an evaluation on a CPU, and its backward pass is
-wrong from then on.
+Plain torch, on any device: bitsandbytes 0.50.2 repacks its weights at an evaluation on a CPU, and no gradient passes
+them from then on.
 """
 
 from dataclasses import dataclass

@@ -10,11 +10,16 @@ from luthier.model.adapting.layers import decoder_layers
 
 
 class FullWeights:
-    """Every weight trains."""
+    """Every weight trains, but for sines of positions."""
 
     def attach(self, model: PreTrainedModel, *, seed: int) -> PreTrainedModel:
         """Let every weight require gradients; `seed` draws nothing here."""
-        return model.requires_grad_(True)
+        model.requires_grad_(True)
+        # Some models keep their positions' sines among their weights, and do not save them.
+        for module in model.modules():
+            if "Sinusoidal" in type(module).__name__:
+                module.requires_grad_(False)
+        return model
 
     def save(self, model: PreTrainedModel, folder: Path, *, base_model: str) -> None:
         """Write the whole model."""

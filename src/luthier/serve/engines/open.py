@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from luthier.core.errors import ModelError
+from luthier.model.checks import kind_of
 from luthier.serve.request import Engine
 
 if TYPE_CHECKING:
@@ -42,6 +43,8 @@ def open_engine(name: EngineName, folder: Path, spec: "ServeSpec") -> Engine:
     if name != "transformers" and engine_of(folder) != name:
         why = f"its files are for the engine `{engine_of(folder)}`"
         raise ModelError(f"the engine `{name}` does not read this folder", where={"model": folder}, why=why)
+    if name == "transformers":
+        check_goes_on(folder)
     # Loaded only now: each engine brings a library of its own.
     if name == "onnx":
         from luthier.serve.engines.onnx import OnnxEngine
@@ -56,10 +59,19 @@ def open_engine(name: EngineName, folder: Path, spec: "ServeSpec") -> Engine:
     return TransformersEngine(folder, spec)
 
 
+def check_goes_on(folder: Path) -> None:
+    """Raise ModelError for a model that reads one text and writes another: engines go on with a text."""
+    if kind_of(folder) == "encoder-decoder":
+        why = "an encoder-decoder reads one text and writes another; it does not go on with a conversation"
+        hint = "ask its run with `luthier predict RUN`, or load the folder with transformers"
+        raise ModelError("this model cannot be chatted with or served", where={"model": folder}, why=why, hint=hint)
+
+
 def open_adapter(base: Path, adapter: Path, spec: "ServeSpec") -> tuple[Engine, Path | None]:
     """Load a base with an adapter; with the engine, the adapter to ask it with, where it can have several."""
     from luthier.serve.adapters import why_not_beside
 
+    check_goes_on(base)
     if why_not_beside(adapter) is None:
         return open_engine("transformers", base, spec), adapter
     from luthier.serve.engines.alone import AloneEngine

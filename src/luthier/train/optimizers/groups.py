@@ -37,7 +37,8 @@ def groups_of(weights: Mapping[str, torch.nn.Parameter], spec: TrainSpec) -> lis
             share *= spec.loraplus_ratio
         # Norms, biases and other vectors are not pulled towards zero, nor IA3's, which are stored as matrices.
         decay = spec.weight_decay if weight.ndim > 1 and not SCALE.search(name) else 0.0
-        is_matrix = weight.ndim == 2 and not EMBEDDING.search(name) and not HEAD.search(name)
+        # A matrix of one row or column is a vector: IA3's scales, and LoRA's parts of rank 1.
+        is_matrix = weight.ndim == 2 and min(weight.shape) > 1 and not EMBEDDING.search(name) and not HEAD.search(name)
         alike = {"share": share, "weight_decay": decay, "is_matrix": is_matrix}
         groups.setdefault(tuple(alike.values()), {"params": [], **alike})["params"].append(weight)
     return list(groups.values())

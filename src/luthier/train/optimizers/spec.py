@@ -27,8 +27,8 @@ class Optimizer(Spec):
     averages: ClassVar[bool] = False
     """Whether it keeps its own average of the weights, in place of a schedule."""
 
-    def state_bytes(self) -> float:
-        """Return the memory of its state, in bytes per trained weight."""
+    def state_bytes(self, *, whole: bool = False) -> float:
+        """Return the memory of its state, in bytes per trained weight; `whole` where all kinds of weights are."""
         return self.kept_bytes
 
 
@@ -106,6 +106,10 @@ class MuonSpec(Optimizer):
     rate_share: ClassVar[float | None] = 1.0
     kept_bytes: ClassVar[float] = 4
 
+    def state_bytes(self, *, whole: bool = False) -> float:
+        """Return the memory of its state, in bytes per trained weight: AdamW's where embeddings may be most of them."""
+        return AdamWSpec.kept_bytes if whole else self.kept_bytes
+
     def build(self) -> "Kind":
         """Return what makes it over groups of weights."""
         from luthier.train.optimizers.build import muon
@@ -125,7 +129,7 @@ class SgdSpec(Optimizer):
 
     kept_bytes: ClassVar[float] = 4
 
-    def state_bytes(self) -> float:
+    def state_bytes(self, *, whole: bool = False) -> float:
         """Return the memory of its state, in bytes per trained weight; without momentum there is none."""
         return self.kept_bytes if self.momentum else 0.0
 

@@ -1,0 +1,1 @@
+"""Answers that are pieces of a text, by a head."""

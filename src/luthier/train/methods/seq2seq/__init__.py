@@ -1,0 +1,1 @@
+"""Summaries, translations: a target text from a source text."""
