@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
+from tests.train import embedded
 from tests.train.headed import prepare
 from tests.train.made import make_prepared, spec_of
 from tests.train.test_dpo import pairs_of
@@ -20,6 +21,7 @@ from luthier.train import room
 from luthier.train.loop import Loop
 from luthier.train.methods.classify.spec import ClassifySpec
 from luthier.train.methods.dpo.spec import DpoSpec
+from luthier.train.methods.embed.spec import EmbedSpec
 from luthier.train.methods.extract.spec import ExtractSpec
 from luthier.train.methods.regress.spec import RegressSpec
 from luthier.train.methods.sft.spec import SftSpec
@@ -45,10 +47,14 @@ METHODS: dict[str, Tried] = {
     "classify-mean": Tried(ClassifySpec(pooling="mean"), lambda folder: prepare(folder, "label", "distilbert")),
     "regress": Tried(RegressSpec(), lambda folder: prepare(folder, "score", "llama"), rate=1e-3),
     "extract": Tried(ExtractSpec(), lambda folder: prepare(folder, "spans")),
+    "embed": Tried(
+        EmbedSpec(loss="in_batch_negatives", pooling="mean"), lambda folder: embedded.prepare(folder, "match")
+    ),
+    "embed-triplet": Tried(EmbedSpec(loss="triplet"), lambda folder: embedded.prepare(folder, "triplet", "llama")),
 }
 
 
-FORMATS = ("chat", "preference", "labelled", "multi_labelled", "scored", "tagged")
+FORMATS = ("chat", "preference", "labelled", "multi_labelled", "scored", "tagged", "triplets")
 """Shapes of rows, of which no method takes all."""
 
 

@@ -56,8 +56,8 @@ def gradients(loop: Loop, step: int = 1) -> tuple[dict[str, torch.Tensor], Tally
             weight += 0.02 * torch.randn(weight.shape, generator=torch.Generator().manual_seed(number))
     batch, tally = loop.batches.batch(step), Tally()
     units = sum(map(loop.method.units, batch.micro_batches))
-    for rows in batch.micro_batches:
-        loop.backward(rows, batch, units=units, tally=tally)
+    for part in loop.parts(batch, units=units):
+        tally.add(part)
     return {name: weight.grad for name, weight in loop.weights.items()}, tally
 
 
