@@ -60,7 +60,7 @@ def test_a_wrong_triplet_is_named(tmp_path: Path, wrong: dict[str, object], reas
 
 def test_a_wrong_score_is_named(tmp_path: Path) -> None:
     right = {"sentence1": "a", "sentence2": "b", "score": 1}
-    for value in ("high", None, True):
+    for value in ("high", None, True, 10**400):
         found = read(tmp_path, right, right, right | {"score": value})[2]
         assert found.row == 3 and found.pointer == "/score"
 

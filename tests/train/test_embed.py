@@ -85,6 +85,27 @@ def test_loss_and_gradients_are_sentence_transformers_own(
     assert all(torch.allclose(ours[key], wanted[key], atol=1e-5) for key in ours)
 
 
+def test_every_field_of_the_method_changes_the_loss(tmp_path: Path) -> None:
+    given = prepare(tmp_path, "triplet")
+    changed = {
+        "loss": EmbedSpec(loss="triplet"),
+        "temperature": EmbedSpec(loss="in_batch_negatives", temperature=0.5),
+        "margin": EmbedSpec(loss="triplet", margin=1.0),
+        "matryoshka": EmbedSpec(loss="in_batch_negatives", matryoshka=(8,)),
+        "normalize": EmbedSpec(loss="triplet", normalize=False),
+        "pooling": EmbedSpec(loss="in_batch_negatives", pooling="mean"),
+    }
+    assert changed.keys() == EmbedSpec.model_fields.keys() - {"name"}
+    split, found = Split(given.split("train")), {}
+    for name, method in {"usual": EmbedSpec(loss="in_batch_negatives"), **changed}.items():
+        card = head_card(method, given, split)
+        step, loss = VectorStep(load_headed(given.base.folder, card, seed=1), card), method.build()
+        judged = loss.referenced(step, split, Cut(10_000, share=False), print)
+        with torch.no_grad():
+            found[name] = round(float(loss(step, [judged.encoded(i) for i in range(8)]).loss), 4)
+    assert len(set(found.values())) == len(found), found
+
+
 @pytest.mark.parametrize("pooling", ["mean", "model"])
 @pytest.mark.parametrize("family", ["bert", "gpt2"])
 def test_the_files_give_the_same_vectors_in_sentence_transformers(tmp_path: Path, family: str, pooling: str) -> None:
@@ -113,7 +134,7 @@ def test_the_gradient_of_a_batch_does_not_depend_on_its_micro_batches(tmp_path: 
     assert one == 1 and several > 2 and loss_of_one == pytest.approx(loss_of_several, abs=1e-4)
     assert whole.keys() == cached.keys() and all(torch.allclose(whole[key], cached[key], atol=1e-5) for key in whole)
     # What a sum over micro-batches would be: fewer negatives, another loss.
-    apart = sum(float(loss(step, group).loss) for group in Cut(60, share=False)(rows))
+    apart = sum(float(loss(step, group).loss.detach()) for group in Cut(60, share=False)(rows))
     assert apart < 0.9 * loss_of_one
 
 

@@ -2,6 +2,7 @@
 
 from luthier.advise.facts import Facts
 from luthier.advise.training import predicted_steps
+from luthier.core.artifacts import AnswerKind
 from luthier.recipe import Advice, Recipe
 from luthier.train.spec import is_seq2seq, state_bytes
 
@@ -10,6 +11,8 @@ MOST_TOKENS_GPU = 16_384
 MEMORY_SHARE = 0.5
 """Of the available memory; the rest is for the system, the data, and what autograd does not show."""
 WEIGHT_BYTES = 4
+TEXTS: dict[AnswerKind, int] = {"match": 2, "likeness": 2, "triplet": 3}
+"""Texts of a row whose vectors are trained."""
 LAYERS_THERE = 2
 """Layers whose activations are on the GPU at once where they are moved away: one going, one coming."""
 
@@ -82,8 +85,9 @@ def threads(recipe: Recipe, facts: Facts) -> Advice:
 
 
 def _longest_tokens(recipe: Recipe, facts: Facts) -> int:
-    """Return how many tokens of one row are computed together: both answers of a pair."""
-    return facts.data.longest_tokens * (2 if recipe.train.method.takes_pairs else 1)
+    """Return how many tokens of one row are computed together: both answers of a pair, all texts that are compared."""
+    texts = 2 if recipe.train.method.takes_pairs else TEXTS.get(facts.data.answer_kind, 1)
+    return facts.data.longest_tokens * texts
 
 
 def _room_tokens(recipe: Recipe, facts: Facts) -> int:

@@ -4,7 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
-from luthier.core.spec import Spec
+from luthier.core.spec import BLOCK_BRANCH, NAME_BRANCH, Spec, branch_of
 
 ExportName = Literal[
     "merged",
@@ -80,13 +80,8 @@ def _ranges(parts: tuple[str, ...]) -> list[str]:
     return words + [part for part in parts if not part.isdecimal()]
 
 
-def _branch(entry: object) -> str:
-    return NAME_BRANCH if isinstance(entry, str) else FORM_BRANCH
-
-
-NAME_BRANCH, FORM_BRANCH = "(name)", "(form)"
 FormEntry = Annotated[
-    Annotated[ExportName, Tag(NAME_BRANCH)] | Annotated[Form, Tag(FORM_BRANCH)], Discriminator(_branch)
+    Annotated[ExportName, Tag(NAME_BRANCH)] | Annotated[Form, Tag(BLOCK_BRANCH)], Discriminator(branch_of)
 ]
 """A form as a recipe writes it: in one word, or with its options."""
 

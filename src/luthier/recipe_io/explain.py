@@ -11,9 +11,8 @@ from rapidfuzz import fuzz, process
 
 from luthier.core.describe import as_text, field_rows, specs_of, tag_of, takes
 from luthier.core.errors import RecipeError
-from luthier.core.spec import Spec
+from luthier.core.spec import BLOCK_BRANCH, NAME_BRANCH, Spec
 from luthier.core.yaml import Document, Where
-from luthier.export.spec import FORM_BRANCH, NAME_BRANCH
 from luthier.recipe import Recipe
 
 CLOSE = 65
@@ -97,7 +96,7 @@ def _place(loc: tuple[str | int, ...], kind: type[Spec]) -> tuple[Where, type[Sp
             blocks, inside = holders, specs_of(holders[0].model_fields[str(part)].annotation)
         elif tagged:
             inside = tagged
-        elif part in (NAME_BRANCH, FORM_BRANCH):
+        elif part in (NAME_BRANCH, BLOCK_BRANCH):
             continue
         elif isinstance(part, int):
             path.append(part)

@@ -142,8 +142,8 @@ class Loop:
         # only so does the split into micro-batches not change the result.
         units, tally = sum(map(self.method.units, batch.micro_batches)), Tally()
         with self.told_of(batch.step + 1, lambda: self.row_names(batch.rows)):
-            for part in self.parts(batch, units=units):
-                tally.add(part)
+            for priced in self.parts(batch, units=units):
+                tally.add(priced)
         means = tally.means()
 
         for part in self.optimizer.parts:

@@ -1,6 +1,6 @@
 """Scored text: one column with a text, one with a number; only for a head that says numbers."""
 
-import math
+import sys
 from dataclasses import dataclass
 from typing import ClassVar, Self
 
@@ -48,7 +48,8 @@ class Scored:
 
 def is_number(value: object) -> bool:
     """Tell whether a value is a finite number."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    # Compared and not converted: a whole number may be too large for a float.
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
 
 
 def is_numeric(sample: Sample, column: str) -> bool:

@@ -64,7 +64,8 @@ def set_vector_exam(spec: EvaluateSpec, given: Prepared, card: HeadCard, emit: E
     drawn = sorted(np.random.default_rng(seed).permutation(len(split))[: spec.max_rows].tolist())
     if not drawn:
         raise DataError("no test row is left", where={"folder": given.folder})
-    examples, tokens = [split.example(row) for row in drawn], {}
+    examples = [split.example(row) for row in drawn]
+    tokens: dict[str, Encoded] = {}
     for row, example in zip(drawn, examples, strict=True):
         tokens |= zip(example.texts, split.encoded(row).answers, strict=True)
     places = {text: place for place, text in enumerate(tokens)}

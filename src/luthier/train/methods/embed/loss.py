@@ -56,7 +56,7 @@ class EmbedLoss:
     def of_columns(self, columns: Columns, rows: Sequence[Encoded]) -> Part:
         """Return the loss of rows whose vectors are known, the mean times the rows."""
         numbers = truths(rows, columns[0].device)[:, :1].flatten()
-        views = [cut_to(columns, length) for length in self.spec.matryoshka] or [columns]
+        views = [cut_to(columns, length) for length in self.spec.matryoshka] or [list(columns)]
         loss = torch.stack([self._price(view, numbers) for view in views]).sum()
         return Part(loss * len(rows), len(rows), _measured([column.detach() for column in columns], numbers))
 

@@ -15,6 +15,7 @@ from types import ModuleType
 from typing import NoReturn
 
 import torch
+from torch.nn.functional import normalize
 
 from luthier.core.artifacts import VectorKind
 from luthier.core.errors import LuthierError, RecipeError, TrainingError
@@ -60,12 +61,13 @@ def check_own_loss(spec: LossFile, kind: VectorKind, *, size: int) -> None:
     """Raise RecipeError unless the loss takes what such rows give, vectors of `size` numbers, and says one number."""
     module = _made(spec, spec.file)
     _check_signature(type(module), spec, kind)
-    torch.manual_seed(0)
-    columns = [torch.nn.functional.normalize(torch.randn(TRIED_ROWS, size), dim=-1).requires_grad_() for _ in range(3)]
     numbers = torch.tensor([0.0, 1.0] * (TRIED_ROWS // 2)) if kind == "likeness" else torch.zeros(0)
+    texts = 3 if kind == "triplet" else 2
     try:
         with torch.random.fork_rng():
-            own_loss(spec)(columns[: 3 if kind == "triplet" else 2], numbers)
+            torch.manual_seed(0)
+            columns = [normalize(torch.randn(TRIED_ROWS, size), dim=-1).requires_grad_() for _ in range(texts)]
+            own_loss(spec)(columns, numbers)
     except TrainingError as error:
         raise RecipeError(error.what, where=error.where, why=error.why, hint=error.hint) from error
 
@@ -96,10 +98,9 @@ def _made(spec: LossFile, shown: str) -> torch.nn.Module:
         what = f"the loss `{spec.class_name}` cannot be used"
         raise RecipeError(what, where=_where(spec, shown), why=why, hint="name a class of the file: `file.py:Class`")
     takes = inspect.signature(kind).parameters
-    free = any(one.kind is inspect.Parameter.VAR_KEYWORD for one in takes.values())
+    free = any(one.kind is one.VAR_KEYWORD for one in takes.values())
     unknown = [] if free else [name for name in spec.options if name not in takes]
-    needed = [name for name, one in takes.items() if one.default is one.empty and one.kind in (1, 3)]
-    absent = [name for name in needed if name not in spec.options]
+    absent = [name for name, one in takes.items() if _is_needed(one) and name not in spec.options]
     if unknown or absent:
         what = f"`{spec.class_name}` does not take `{unknown[0]}`" if unknown else f"it needs `{absent[0]}`"
         hint = f"it takes {', '.join(f'`{name}`' for name in takes) or 'nothing'}: write them into `loss.options`"
@@ -125,6 +126,7 @@ def _loaded(spec: LossFile, shown: str) -> ModuleType:
     try:
         found.loader.exec_module(module)
     except FAULTS as error:
+        del sys.modules[name]
         hint = "the file stands alone: it imports installed packages only" if isinstance(error, ImportError) else None
         _blame(error, RecipeError, "the file of the loss cannot be loaded", file=spec.file, shown=shown, hint=hint)
     return module
@@ -133,20 +135,32 @@ def _loaded(spec: LossFile, shown: str) -> ModuleType:
 def _check_signature(kind: type[torch.nn.Module], spec: LossFile, kind_of_rows: VectorKind) -> None:
     needs = TAKES[kind_of_rows]
     parameters = list(inspect.signature(kind.forward).parameters.values())[1:]
-    placed = [one for one in parameters if one.kind in (one.POSITIONAL_ONLY, one.POSITIONAL_OR_KEYWORD)]
-    free = any(one.kind is one.VAR_POSITIONAL for one in parameters)
-    required = [one for one in parameters if one.default is one.empty and one.kind not in (2, 4)]
-    fits = len(required) <= len(needs) <= (len(needs) if free else len(placed))
-    at = [place for place, one in enumerate(placed[: len(needs)]) if one.name in LABELS]
-    named = at == ([2] if kind_of_rows == "likeness" and not free else []) or free
-    if fits and named and all(one.kind is not one.KEYWORD_ONLY for one in required):
+    if _takes(parameters, needs, has_label="label" in needs):
         return
     told = ", ".join(str(one) for one in parameters)
     why = f"`forward` takes ({told}), and such rows give it ({', '.join(needs)}), in this order"
     hint = f"write `def forward(self, {', '.join(needs)})`"
-    file, line = inspect.getsourcefile(kind.forward), inspect.getsourcelines(kind.forward)[1]
-    where = {"field": "train.method.loss", "file": f"{file}:{line}"}
+    code = getattr(kind.forward, "__code__", None)
+    where = {"field": "train.method.loss", "file": f"{spec.file}:{code.co_firstlineno}" if code else spec.file}
     raise RecipeError(f"the loss `{spec.class_name}` does not fit these rows", where=where, why=why, hint=hint)
+
+
+def _takes(parameters: Sequence[inspect.Parameter], needs: Sequence[str], *, has_label: bool) -> bool:
+    """Tell whether parameters take so many values by their places, the label last and nowhere else by its name."""
+    if any(_is_needed(one) and one.kind is one.KEYWORD_ONLY for one in parameters):
+        return False
+    if any(one.kind is one.VAR_POSITIONAL for one in parameters):
+        return True
+    placed = [one for one in parameters if one.kind in (one.POSITIONAL_ONLY, one.POSITIONAL_OR_KEYWORD)]
+    if not sum(map(_is_needed, placed)) <= len(needs) <= len(placed):
+        return False
+    named = [one.name in LABELS for one in placed[: len(needs)]]
+    return named == [False] * (len(needs) - has_label) + [True] * has_label
+
+
+def _is_needed(parameter: inspect.Parameter) -> bool:
+    free = parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+    return parameter.default is parameter.empty and not free
 
 
 def _asked(module: Callable[..., object], given: Sequence[torch.Tensor], *, file: str, shown: str) -> object:

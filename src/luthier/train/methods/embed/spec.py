@@ -2,10 +2,10 @@
 
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self, get_args
 
-from pydantic import Field, model_validator
+from pydantic import Discriminator, Field, Tag, model_validator
 
 from luthier.core.artifacts import HeadKind, VectorKind
-from luthier.core.spec import Auto, Spec
+from luthier.core.spec import BLOCK_BRANCH, NAME_BRANCH, Auto, Spec, branch_of
 from luthier.model.headcard import Pooling
 
 if TYPE_CHECKING:
@@ -37,12 +37,19 @@ class LossFile(Spec):
     """The file's hash; written into the plan, and another file is then refused."""
 
 
+LossEntry = Annotated[
+    Annotated[Literal["auto", LossName], Tag(NAME_BRANCH)] | Annotated[LossFile, Tag(BLOCK_BRANCH)],
+    Discriminator(branch_of),
+]
+"""A loss as a recipe writes it: by its name, or as a file of the user's own."""
+
+
 class EmbedSpec(Spec):
     """Train texts' vectors on pairs, triplets or scored pairs of texts. Encoders and causal models."""
 
     name: Literal["embed"] = "embed"
     """The method's name in a recipe."""
-    loss: Auto | LossName | LossFile = "auto"
+    loss: LossEntry = "auto"
     """What is made small; `auto` chooses by the rows. A loss of your own is `file.py:Class`, or a block."""
     temperature: Annotated[float, Field(gt=0, le=10)] | None = None
     """Of in-batch negatives: similarities are divided by it (0.05, which sentence-transformers calls a scale of 20)."""
