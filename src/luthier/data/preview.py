@@ -65,7 +65,7 @@ def _row(read: Example | RowIssue, template: Template | Reader, limit: int) -> P
         pieces=_pieces(encoded, template),
         rejected=_pieces(other, template, start=other.prompt_tokens) if other else (),
         tokens=tokens,
-        too_long=tokens > limit,
+        too_long=tokens > limit and not read.is_windowed,
     )
 
 
