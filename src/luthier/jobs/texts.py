@@ -1,6 +1,9 @@
-"""Texts out of a file of any known kind, to be judged by a head."""
+"""Texts out of a file of any known kind, to be judged by a head or to write another text from."""
 
 from luthier.core.errors import DataError
+
+SOURCES = ("input", "prompt", "document", "article", "source", "question")
+"""Columns with a source text, where none is called a text."""
 
 
 def texts_of(name: str) -> list[str]:
@@ -17,12 +20,12 @@ def texts_of(name: str) -> list[str]:
                 raise DataError("a row cannot be read", where={"file": f"{row.file}:{row.row}"}, why=row.reason)
             value = row.value
             if isinstance(value, dict):
-                column = next((one for one in TEXTS if isinstance(value.get(one), str)), None)
+                column = next((one for one in (*TEXTS, *SOURCES) if isinstance(value.get(one), str)), None)
                 tokens = value.get(TOKENS)
                 joined = " ".join(map(str, tokens)) if isinstance(tokens, list) else None
                 value = value[column] if column else joined or ""
             if not value.strip():
-                hint = f"name the column one of {', '.join(TEXTS)}"
+                hint = f"name the column one of {', '.join((*TEXTS, *SOURCES))}"
                 raise DataError("a row has no text", where={"file": f"{row.file}:{row.row}"}, hint=hint)
             texts.append(value)
     return texts
