@@ -1,4 +1,4 @@
-"""The ONNX builder in this process: the libraries that each child would load anew, seconds each time, are loaded once."""
+"""The ONNX builder in this process: libraries that each child would load anew, seconds each, are loaded once."""
 
 import os
 import runpy
