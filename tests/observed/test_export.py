@@ -3,6 +3,8 @@
 import itertools
 from pathlib import Path
 
+import pytest
+from tests.export.building import build_here
 from tests.export.wide import save_wide
 from tests.observed.seen import Cases, unseen
 
@@ -15,7 +17,8 @@ CASES: Cases = {
 }
 
 
-def test_every_option_of_an_export_is_seen_in_its_bytes(tmp_path: Path) -> None:
+def test_every_option_of_an_export_is_seen_in_its_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    build_here(monkeypatch)
     base, number = save_wide(tmp_path / "base"), itertools.count()
 
     def bytes_of(form: Form) -> dict[str, str]:

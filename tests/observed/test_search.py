@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from tests.jobs.search.made import Bench
-from tests.observed.seen import Cases, unseen
+from tests.observed.seen import Cases, Change, unseen
 
 from luthier.core.spec import Spec
 from luthier.jobs.search.space import Choice, FloatRange, IntRange
@@ -17,13 +17,18 @@ RATE = {"type": "float", "low": 1e-5, "high": 1e-2}
 RANK = {"type": "int", "low": 2, "high": 32}
 CHOICE = {"type": "choice", "values": [4, 8, 16]}
 CASES: Cases = {
-    Strategy: {"type": "random", "num_trials": 13, "pruner": "median", "objectives": ("seconds",)},
+    Strategy: {
+        "type": "cmaes",
+        "num_trials": 4,
+        "pruner": Change("median", {"num_trials": 9}),
+        "objectives": ("seconds",),
+    },
     FloatRange: {"low": 1e-4, "high": 1e-3, "log": True, "step": 1e-3},
-    IntRange: {"low": 16, "high": 4, "log": True, "step": 5},
+    IntRange: {"low": 16, "high": 4, "log": True, "step": 7},
     Choice: {"values": (4, 5)},
 }
 USUAL: dict[type[Spec], dict[str, Any]] = {
-    Strategy: {"num_trials": 12},
+    Strategy: {"type": "random", "num_trials": 3},
     FloatRange: RATE,
     IntRange: RANK,
     Choice: CHOICE,

@@ -39,7 +39,7 @@ CASES: Cases = {
         "jobs_at_once": 2,
         "lease_s": 0.5,
         "serve": {"rows": 3},
-        "train": {"epochs": 5.0},
+        "train": {"warmup": 0.5},
     },
     Remote: {"url": "http://127.0.0.1:{port}/other", "model": "n", "tokenizer": "other", "key_env": "FAR_KEY"},
 }
@@ -109,7 +109,7 @@ def test_every_setting_of_a_service_is_seen(opened, tmp_path: Path) -> None:
         assert unseen(ServiceSettings, some, lambda settings, see=observe: see(opened(settings)), **usual) == []
 
     def trained(settings: ServiceSettings) -> Any:
-        return recipe_of(job_of(), RunFolder(tmp_path), settings).train.epochs
+        return recipe_of(job_of(), RunFolder(tmp_path), settings).train.warmup
 
     (tmp_path / "training.jsonl").write_text("{}\n")
     assert list(changes) == ["train"]

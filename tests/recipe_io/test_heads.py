@@ -27,6 +27,8 @@ def refused(**parts) -> str:
         ({"evaluate": {"metrics": ["bleu"]}}, "evaluate.metrics"),
         ({"evaluate": {"baselines": ["few-shot"]}}, "evaluate.baselines"),
         ({"train": {"method": "extract"}, "evaluate": {"baselines": ["nearest"]}}, "evaluate.baselines"),
+        ({"data": {"path": "x", "too_long": "cut"}, "train": {"method": "qa"}}, "data.too_long"),
+        ({"train": {"method": "qa"}, "evaluate": {"baselines": ["linear-head"]}}, "evaluate.baselines"),
         ({"export": ["gguf-q8_0"]}, "export"),
     ],
 )
@@ -39,6 +41,7 @@ def test_of_a_head(parts: dict[str, object], field: str) -> None:
     [
         ({"data": {"path": "x", "render": "text"}}, "data.render"),
         ({"evaluate": {"baselines": ["majority"]}}, "evaluate.baselines"),
+        ({"evaluate": {"baselines": ["untuned"]}}, "evaluate.baselines"),
         ({"evaluate": {"metrics": ["log_loss"]}}, "evaluate.metrics"),
     ],
 )

@@ -47,8 +47,9 @@ def predict(
     asks = takes_questions(folder)
     if (question is not None) != (asks and file is None):
         why = "its head answers questions about texts" if asks else "its head judges texts alone"
-        hint = "`--question` goes with `--text` alone; a file has the columns `question` and `context`"
-        raise RecipeError("a question is missing" if asks else "a question is of no use here", why=why, hint=hint)
+        what = "a question is missing" if question is None else "`--question` is of no use here"
+        hint = "write `--question Q --text TEXT`, or name a file with the columns `question` and `context`"
+        raise RecipeError(what, why=why, hint=hint if asks else "leave it out")
     texts = list(text or ()) if file is None else [] if asks else texts_of(file)
     asked = [Asked(question or "", one) for one in texts] if file is None or not asks else asked_of(file)
     with Progress() as progress:

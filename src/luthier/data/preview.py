@@ -70,7 +70,7 @@ def _row(read: Example | RowIssue, template: Template | Reader | Bitext, limit: 
         rejected=_pieces(other, template, start=other.prompt_tokens) if other else (),
         others=tuple(_pieces(text, template) for text in encoded.others),
         tokens=tokens,
-        too_long=limited_tokens(encoded, template) > limit,
+        too_long=limited_tokens(encoded, template) > limit and not read.is_windowed,
     )
 
 

@@ -94,7 +94,7 @@ class Surveyor:
         if _says_nothing(encoded):
             self._drop(example, "no_target", "no token of it would be trained")
             return
-        if example.quotes is not None and example.is_judged:
+        if example.is_windowed:
             self._keep_pair(example, encoded, part, key)
             return
         cut = tokens > self._limit

@@ -109,6 +109,11 @@ class Example(BaseModel):
         return untrained and any(one is not None for one in known)
 
     @property
+    def is_windowed(self) -> bool:
+        """Whether a head reads it in windows where it is long, so that no length is too much."""
+        return self.is_judged and self.quotes is not None
+
+    @property
     def text(self) -> str:
         """The raw text, all of it."""
         between = "" if self.quotes is None else "\n\n"

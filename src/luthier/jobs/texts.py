@@ -1,4 +1,4 @@
-"""Texts out of a file of any known kind, to be judged by a head, or with a question about each."""
+"""Texts out of a file of any known kind: to be judged, with a question about each, or to write others from."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -8,6 +8,9 @@ from luthier.core.errors import DataError
 
 if TYPE_CHECKING:
     from luthier.data.rows import RawRow
+
+SOURCES = ("input", "prompt", "document", "article", "source", "question")
+"""Columns with a source text, where none is called a text."""
 
 
 @dataclass(frozen=True)
@@ -43,12 +46,12 @@ def texts_of(name: str) -> list[str]:
     for row in _rows(name):
         value = row.value
         if isinstance(value, dict):
-            column = next((one for one in TEXTS if isinstance(value.get(one), str)), None)
+            column = next((one for one in (*TEXTS, *SOURCES) if isinstance(value.get(one), str)), None)
             tokens = value.get(TOKENS)
             joined = " ".join(map(str, tokens)) if isinstance(tokens, list) else None
             value = value[column] if column else joined or ""
         if not value.strip():
-            hint = f"name the column one of {', '.join(TEXTS)}"
+            hint = f"name the column one of {', '.join((*TEXTS, *SOURCES))}"
             raise DataError("a row has no text", where={"file": f"{row.file}:{row.row}"}, hint=hint)
         texts.append(value)
     return texts

@@ -68,6 +68,7 @@ def open_writer(plan: Plan, folder: RunFolder, emit: Emit) -> Writer:
     base = resolve_base(plan.base_model, emit)
     trained = trained_of(folder, base)
     instruction = instruction_of(Split(trained.prepared.split("train")))
-    most = plan.evaluate.max_new_tokens if plan.evaluate else USUAL_TOKENS
+    asked = plan.evaluate.max_new_tokens if plan.evaluate else USUAL_TOKENS
+    most = asked if isinstance(asked, int) else USUAL_TOKENS
     model = quicken(ready(load_tuned(base.folder, trained.weights)))
     return Writer(model, Bitext(load_tokenizer(base.folder)), instruction, trained.prepared.context_tokens, most)

@@ -95,5 +95,5 @@ def _of_some(metric: str, rows: Sequence[float], accepted: Accepted, *, has: boo
 
 
 def _share(sums: FloatArray) -> FloatArray:
-    # A resample may hold no such row.
-    return np.divide(sums[..., 0], sums[..., 1], out=np.zeros_like(sums[..., 0]), where=sums[..., 1] > 0)
+    # A resample may hold no such row: nothing is wrong there.
+    return np.divide(sums[..., 0], sums[..., 1], out=np.ones_like(sums[..., 0]), where=sums[..., 1] > 0)

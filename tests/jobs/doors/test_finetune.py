@@ -79,6 +79,12 @@ def test_optimisers_schedules_and_trackers_have_names_of_their_own_here() -> Non
     assert train.optimizer.betas == (0.9, 0.999), "the Trainer hands AdamW's betas on to Lion"
 
 
+def test_precision_that_is_not_mixed_is_answered_and_a_constant_rate_has_no_warmup() -> None:
+    made = asked(fp16=False, bf16="false", lr_scheduler_type="constant")
+    assert {remark.partition(":")[0] for remark in made.remarks} >= {"fp16", "bf16"}
+    assert (made.recipe.train.schedule.name, made.recipe.train.warmup) == ("constant", 0)
+
+
 @pytest.mark.parametrize("value", [True, False])
 def test_the_best_weights_are_kept_as_asked(value: bool) -> None:
     assert asked(load_best_model_at_end=value).recipe.train.keep_best is value
@@ -116,6 +122,11 @@ def test_a_named_model_and_data_are_needed_or_said() -> None:
     [
         ({"training": {"optim": "paged_adamw_8bit"}}, "--optim", "no translation"),
         ({"training": {"lr_scheduler_type": "polynomial"}}, "--lr_scheduler_type", "no schedule"),
+        (
+            {"training": {"lr_scheduler_type": "constant", "warmup_ratio": 0.1}},
+            "--warmup_ratio",
+            "sets the same otherwise",
+        ),
         ({"training": {"report_to": "neptune"}}, "--report_to", "no tracker `neptune`"),
         ({"training": {"gradient_checkpointing": "maybe"}}, "--gradient_checkpointing", "neither true nor false"),
         ({"training": {"per_device_train_batch_size": 0}}, "--per_device_train_batch_size", "no number of rows"),

@@ -184,6 +184,12 @@ def test_setup_says_what_is_missing_and_runs_nothing(say, home: Path) -> None:
     assert not (home / "runs").exists()
 
 
+def test_setup_does_not_pass_over_a_diagnosis(say, home: Path) -> None:
+    (home / "own.yaml").write_text("data: dataset.json\n")
+    error = say("run", "own.yaml", "--setup", "--apply", "some-run").error
+    assert error is not None and error.where["option"] == "--apply" and error.hint
+
+
 def test_qlora_tunes(say, home: Path) -> None:
     (words,) = commands(9)
     assert say(*words, *FEW).error is None

@@ -72,6 +72,7 @@ OPTIMIZERS: dict[str, dict[str, Any]] = {
 }
 """Optimisers of the same steps. Adafactor is none of them: here its steps are relative to the size of the weights."""
 ADAMW = ("adamw_torch", "adamw_hf", "adamw_torch_fused", "adamw", "AdamW")
+NOT_MIXED = "what this hardware does fast is chosen; `--set train.precision=fp32` forces full precision"
 STRATEGIES = ("no", "steps", "epoch", "none", None)
 CODE = "trust_remote_code"
 BATCH = ("per_device_train_batch_size", "gradient_accumulation_steps")
@@ -138,16 +139,22 @@ def _keep_best(draft: Draft, value: Any, name: str) -> None:
 
 
 def _fp16(draft: Draft, value: Any, name: str) -> None:
-    if as_bool(draft, value, name):
+    on = as_bool(draft, value, name)
+    if on:
         draft.set("train.precision", "auto", name)
         draft.answer(
             name, "mixed precision where this hardware is faster with it; `--set train.precision=fp16` forces it"
         )
+    elif on is False:
+        draft.answer(name, NOT_MIXED)
 
 
 def _bf16(draft: Draft, value: Any, name: str) -> None:
-    if as_bool(draft, value, name):
+    on = as_bool(draft, value, name)
+    if on:
         draft.set("train.precision", "bf16", name)
+    elif on is False:
+        draft.answer(name, NOT_MIXED)
 
 
 def _mixed_precision(draft: Draft, value: Any, name: str) -> None:
@@ -180,6 +187,9 @@ def _schedule(draft: Draft, value: Any, name: str) -> None:
         return
     if value in SCHEDULES:
         draft.set("train.schedule", SCHEDULES[value], name)
+        if value == "constant":
+            # Theirs begins at the full rate; with a warm-up it is called `constant_with_warmup`.
+            draft.set("train.warmup", 0.0, name)
     else:
         draft.refuse(name, f"there is no schedule `{value}`", f"there is {', '.join(SCHEDULES)}")
 

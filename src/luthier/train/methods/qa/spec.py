@@ -21,8 +21,7 @@ class QaSpec(Spec):
     max_answer_tokens: Auto | Annotated[int, Field(ge=1)] = "auto"
     """The longest answer that is looked for; `auto` takes the longest of the training rows."""
     no_answer_threshold: Auto | float = "auto"
-    """How much likelier than the best answer, in logits, nothing must be to be said; `auto` fits it on validation rows.
-    Where no training row lacks an answer, `auto` always gives one."""
+    """By how many logits nothing must lead the best answer to be said; `auto` fits it on the validation rows."""
 
     takes_pairs: ClassVar[bool] = False
     heads: ClassVar[tuple[HeadKind, ...]] = ("quote",)

@@ -1,0 +1,32 @@
+"""The ONNX builder in this process: libraries that each child would load anew, seconds each, are loaded once."""
+
+import os
+import runpy
+import sys
+from pathlib import Path
+from unittest.mock import patch
+
+import pytest
+
+from luthier.core.errors import ModelError
+from luthier.export.formats import onnx
+
+IN_CHILDREN = bool(os.environ.get("LUTHIER_PROOF"))
+"""Whether builders run as they do outside of tests, each in a process of its own."""
+
+
+def run(command: list[str], merged: Path) -> str:
+    """Run the builder as its child process would."""
+    module, *arguments = command[3:]
+    try:
+        with patch.object(sys, "argv", [module, *arguments]):
+            runpy.run_module(module, run_name="__main__")
+    except Exception as error:
+        raise ModelError("the ONNX model cannot be built", where={"model": merged}, why=str(error)) from error
+    return ""
+
+
+def build_here(patching: pytest.MonkeyPatch) -> None:
+    """Let builders run in this process, but for the full sizes."""
+    if not IN_CHILDREN:
+        patching.setattr(onnx, "_run", run)
