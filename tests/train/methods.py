@@ -13,6 +13,8 @@ from tests.train import embedded
 from tests.train.headed import prepare
 from tests.train.made import make_prepared, spec_of
 from tests.train.test_dpo import pairs_of
+from tests.train.test_qa import prepare as asked
+from tests.train.test_seq2seq import prepare as sourced
 
 from luthier.core.artifacts import Prepared
 from luthier.core.events import Event
@@ -23,7 +25,9 @@ from luthier.train.methods.classify.spec import ClassifySpec
 from luthier.train.methods.dpo.spec import DpoSpec
 from luthier.train.methods.embed.spec import EmbedSpec
 from luthier.train.methods.extract.spec import ExtractSpec
+from luthier.train.methods.qa.spec import QaSpec
 from luthier.train.methods.regress.spec import RegressSpec
+from luthier.train.methods.seq2seq.spec import Seq2SeqSpec
 from luthier.train.methods.sft.spec import SftSpec
 from luthier.train.spec import AnyMethod, TrainSpec
 
@@ -51,10 +55,12 @@ METHODS: dict[str, Tried] = {
         EmbedSpec(loss="in_batch_negatives", pooling="mean"), lambda folder: embedded.prepare(folder, "match")
     ),
     "embed-triplet": Tried(EmbedSpec(loss="triplet"), lambda folder: embedded.prepare(folder, "triplet", "llama")),
+    "qa": Tried(QaSpec(), lambda folder: asked(folder, max_tokens=36)),
+    "seq2seq": Tried(Seq2SeqSpec(), lambda folder: sourced(folder, "t5")),
 }
 
 
-FORMATS = ("chat", "preference", "labelled", "multi_labelled", "scored", "tagged", "triplets")
+FORMATS = ("chat", "preference", "labelled", "multi_labelled", "scored", "tagged", "triplets", "squad")
 """Shapes of rows, of which no method takes all."""
 
 

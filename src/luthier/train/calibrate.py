@@ -183,7 +183,8 @@ def _median(work: Callable[[], object]) -> float:
 
 
 def _backward(loop: Loop, rows: list[Encoded]) -> None:
-    loop.backward(rows, Batch(0, [], [rows], 0), units=loop.method.units(rows), tally=Tally())
+    for _ in loop.parts(Batch(0, [], [rows], 0), units=loop.method.units(rows)):
+        pass
 
 
 def _forward(loop: Loop, rows: list[Encoded]) -> None:

@@ -24,6 +24,7 @@ class QaLoss:
     """
 
     first_loss = None
+    whole = False
 
     def referenced(self, step: StepModel, split: Split, cut: Cut, emit: Emit) -> Windowed:
         """Return the windows of the rows, each with the places of the answer's ends."""
