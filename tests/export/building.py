@@ -1,18 +1,15 @@
-"""The ONNX builder in this process: libraries that each child would load anew, seconds each, are loaded once."""
+"""The ONNX builder in this process: what each child would load anew, for seconds, is loaded once."""
 
-import os
 import runpy
 import sys
 from pathlib import Path
 from unittest.mock import patch
 
 import pytest
+from tests.sizes import IN_FULL
 
 from luthier.core.errors import ModelError
 from luthier.export.formats import onnx
-
-IN_CHILDREN = bool(os.environ.get("LUTHIER_PROOF"))
-"""Whether builders run as they do outside of tests, each in a process of its own."""
 
 
 def run(command: list[str], merged: Path) -> str:
@@ -28,5 +25,5 @@ def run(command: list[str], merged: Path) -> str:
 
 def build_here(patching: pytest.MonkeyPatch) -> None:
     """Let builders run in this process, but for the full sizes."""
-    if not IN_CHILDREN:
+    if not IN_FULL:
         patching.setattr(onnx, "_run", run)

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from tests.cli.tiny_run import make_tiny
 from tests.model.adapters import CASES
+from tests.sizes import is_tried
 
 from luthier.core.runfolder import RunFolder
 from luthier.jobs.chat import open_chat, open_chat_with_export
@@ -15,7 +16,7 @@ from luthier.recipe_io.read import recipe_from
 SMALL = {"steps": 4, "batch_size": 4, "threads": 1, "precision": "fp32", "compile": False}
 
 
-@pytest.mark.parametrize("case", [name for name in CASES if name not in ("lora", "full")])
+@pytest.mark.parametrize("case", [name for name in CASES if name not in ("lora", "full") and is_tried(name)])
 def test_it_trains_answers_and_is_talked_to(case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = make_tiny(tmp_path)
     monkeypatch.setenv("LUTHIER_CACHE", str(folder / "cache"))

@@ -30,7 +30,10 @@ def _is_word(kind: Any) -> bool:
 
 
 def unseen(kind: type[Spec], changes: dict[str, Any], observe: Callable[[Any], Any], **usual: Any) -> list[str]:
-    """Return the fields whose change is not observed; a refusal is an observation of its own."""
+    """Return the fields whose change is not observed; a refusal is an observation of its own.
+
+    The usual Spec is observed twice: what a clock or a race decides would show every change.
+    """
     known: dict[str, Any] = {}
 
     def observed(values: dict[str, Any]) -> Any:
@@ -40,6 +43,9 @@ def unseen(kind: type[Spec], changes: dict[str, Any], observe: Callable[[Any], A
             known[key] = or_refusal(observe, spec)
         return known[key]
 
+    if changes:
+        first = observe(kind.model_validate(usual))
+        assert observed(usual) == first, "what is observed is not the same twice"
     found = []
     for name, change in changes.items():
         change = change if isinstance(change, Change) else Change(change)

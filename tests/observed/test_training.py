@@ -16,6 +16,7 @@ from luthier.model.adapters.lora import LoraSpec
 from luthier.model.fast import decoder
 from luthier.model.fast.kernels import Kernels
 from luthier.train.methods.sft.spec import SftSpec
+from luthier.train.needs import check_needs
 from luthier.train.optimizers.optimizer import Optimizer
 from luthier.train.optimizers.spec import (
     AdafactorSpec,
@@ -146,8 +147,9 @@ def test_every_field_of_early_stopping_is_seen_in_when_a_run_ends(left_by) -> No
 def moved_by(optimizer: Any) -> list[list[float]]:
     """Return where a few steps of changing size and rate bring a matrix."""
     torch.manual_seed(0)
-    weight = torch.nn.Parameter(torch.randn(6, 4))
-    steps = Optimizer({"layers.0.w": weight}, spec_of(optimizer=optimizer))
+    weight, plan = torch.nn.Parameter(torch.randn(6, 4)), spec_of(optimizer=optimizer)
+    check_needs(plan)
+    steps = Optimizer({"layers.0.w": weight}, plan)
     for number in range(1, 6):
         weight.grad = torch.randn(6, 4) / number**2
         steps.set_rate(0.02 * number)

@@ -83,15 +83,6 @@ def test_it_begins_at_ln_2_and_learns_what_is_preferred(prepared, tmp_path, adap
     assert trained.validation_loss == pytest.approx(loss, rel=1e-3)
 
 
-def test_the_cut_into_micro_batches_and_the_plain_step_change_nothing(prepared, tmp_path):
-    runs = {"whole": {}, "small": {"micro_batch_tokens": 20}, "plain": {"fast_step": False}}
-    for name, changes in runs.items():
-        train(spec(steps=5, **changes), prepared, tmp_path / name)
-    losses = {name: [row.get("loss", 0) for row in metrics_of(tmp_path / name)] for name in runs}
-    assert losses["small"] == pytest.approx(losses["whole"], rel=1e-4)
-    assert losses["plain"] == pytest.approx(losses["whole"], rel=1e-4)
-
-
 @pytest.mark.parametrize("adapter", [LoraSpec(r=4, dropout=0.1), FullSpec()], ids=["dropout", "full"])
 def test_a_run_that_goes_on_keeps_its_reference_and_its_bits(prepared, tmp_path, adapter):
     ours = spec(adapter=adapter, steps=16, learning_rate=3e-3, snapshots=1)

@@ -188,21 +188,6 @@ def test_balanced_weights_make_rare_labels_count(tmp_path: Path) -> None:
         class_weights({"d": 2.0}, card)
 
 
-def test_resumed_is_uninterrupted(tmp_path: Path) -> None:
-    import shutil
-
-    _, whole, _ = quick(tmp_path, "label", steps=12, checkpoint_every=4)
-    expected = weights_of(whole.folder)
-    again = tmp_path / "again"
-    shutil.copytree(whole.folder, again)
-    shutil.rmtree(again / "weights")
-    shutil.rmtree(again / "checkpoints" / "step-00000012")
-    (again / "artifact.json").unlink()
-    _, resumed, events = quick(tmp_path, "label", steps=12, checkpoint_every=4, out="again")
-    assert any("going on from step-00000008" in event.message for event in events)
-    assert same(expected, weights_of(resumed.folder))
-
-
 def test_what_does_not_fit_is_refused_by_name(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="cannot tune an encoder") as caught:
         given = prepare(tmp_path, "label")
