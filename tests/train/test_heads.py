@@ -169,10 +169,16 @@ def test_temperature_is_found_and_kept(tmp_path: Path) -> None:
     many = torch.bernoulli((logits / 2.5).sigmoid(), generator=draw)
     assert fitted_temperature(logits, many) == pytest.approx(2.5, rel=0.1)
 
+    single = torch.bernoulli((logits[:, :1] / 2.5).sigmoid(), generator=draw)
+    assert fitted_temperature(logits[:, :1], single) == pytest.approx(2.5, rel=0.1), "one label that a text may have"
+
     _, trained, events = quick(tmp_path, "label", steps=30)
     card = HeadCard.read(trained.weights)
-    assert card.fitted_on >= 10 and card.temperature != 1
-    assert any("temperature" in event.message for event in events)
+    told = [event.message for event in events if "temperature" in event.message]
+    # Where all validation rows are right, the colder the likelier: no temperature would be the best.
+    assert len(told) == 1 and (card.temperature == 1 and not card.fitted_on) == ("all 12 validation rows" in told[0])
+    _, hard, _ = quick(tmp_path, "label", steps=2, learning_rate=1e-5, out="hard", method=ClassifySpec(start="drawn"))
+    assert HeadCard.read(hard.weights).fitted_on >= 10 and HeadCard.read(hard.weights).temperature != 1
     _, plain, _ = quick(tmp_path, "label", steps=2, out="uncalibrated", method=ClassifySpec(calibrate=False))
     assert HeadCard.read(plain.weights).temperature == 1
 
@@ -200,6 +206,7 @@ def test_resumed_is_uninterrupted(tmp_path: Path) -> None:
     (again / "artifact.json").unlink()
     _, resumed, events = quick(tmp_path, "label", steps=12, checkpoint_every=4, out="again")
     assert any("going on from step-00000008" in event.message for event in events)
+    assert not any("linear fit" in event.message or "head is drawn" in event.message for event in events)
     assert same(expected, weights_of(resumed.folder))
 
 

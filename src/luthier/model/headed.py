@@ -53,11 +53,23 @@ def load_base(folder: Path, weights: Path) -> PreTrainedModel:
 
 def task_of(model: PreTrainedModel) -> dict[str, Any]:
     """Return what PEFT must know of a model: its task, and which modules are trained and kept whole."""
-    name = type(model).__name__
-    if not name.endswith(HEADED):
+    if not is_headed(model):
         return {"task_type": "CAUSAL_LM"}
-    task = "TOKEN_CLS" if name.endswith("ForTokenClassification") else "SEQ_CLS"
+    task = "TOKEN_CLS" if type(model).__name__.endswith("ForTokenClassification") else "SEQ_CLS"
     return {"task_type": task, "modules_to_save": head_modules(model)}
+
+
+def is_headed(model: PreTrainedModel) -> bool:
+    """Tell whether a model's class ends in a head that judges, and not in one that writes."""
+    return type(model).__name__.endswith(HEADED)
+
+
+def head_parts(model: PreTrainedModel) -> dict[str, torch.nn.Module]:
+    """Return the modules that only the head needs, by their names in the whole model; none where it has no head."""
+    if not is_headed(model):
+        return {}
+    names, prefix = head_modules(model), f"{model.base_model_prefix}."
+    return {name: part for name, part in model.named_modules() if name.removeprefix(prefix) in names}
 
 
 def head_modules(model: PreTrainedModel) -> list[str]:

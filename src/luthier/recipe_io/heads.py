@@ -21,8 +21,13 @@ OF_NO_USE: dict[Where, str] = {
     ("evaluate", "user_metrics"): f"they judge answers, and {NOTHING_WRITTEN}",
 }
 FORMS = ("merged", "adapter")
-ADAPTERS = ("lora", "full")
-"""What is trained beside a head; the others were not tried with one."""
+VIRTUAL = "its virtual tokens stand before a conversation that a model goes on with, and a head reads the text alone"
+ADAPTERS_OF_NO_USE = {
+    "prompt_tuning": VIRTUAL,
+    "prefix_tuning": VIRTUAL,
+    "p_tuning": VIRTUAL,
+    "llama_adapter": "its prompts are added to the attention of models that write",
+}
 
 
 def head_problems(recipe: Recipe) -> Iterator[Problem]:
@@ -41,9 +46,9 @@ def _of_head(recipe: Recipe, written: set[Where]) -> Iterator[Problem]:
         if ("train", option) in written and getattr(recipe.train, option) is True:
             why = "there is no fast step for heads, which read each text whole"
             yield Problem(("train", option), f"`{name}` cannot use this: {why}", hint="leave it out")
-    if recipe.train.adapter.name not in ADAPTERS:
-        what = f"`{name}` does not go with the adapter `{recipe.train.adapter.name}`"
-        yield Problem(("train", "adapter"), what, hint=f"there is {', '.join(f'`{one}`' for one in ADAPTERS)}")
+    if why := ADAPTERS_OF_NO_USE.get(recipe.train.adapter.name):
+        what = f"`{name}` does not go with the adapter `{recipe.train.adapter.name}`: {why}"
+        yield Problem(("train", "adapter"), what, hint="take `adapter: lora`, or another that stands within the layers")
     if recipe.data.render == "chat":
         yield Problem(
             ("data", "render"), f"`{name}` learns from raw text: {NO_TURNS}", hint="set it to `text`, or leave it out"
