@@ -26,7 +26,7 @@ LLAMA_ONLY = ("lora-patterns", "lora-whole-parts")
 
 @pytest.mark.parametrize("family", ["bert", "llama"])
 @pytest.mark.parametrize("case", FITTING)
-def test_saved_is_loaded_and_merged(tmp_path: Path, case: str, family: str) -> None:
+def test_saved_is_loaded_and_merged(tmp_path: Path, case: str, family: str, capfd: pytest.CaptureFixture[str]) -> None:
     spec, kind = CASES[case], "spans" if case == "vera" and family == "bert" else "label"
     given = prepare(tmp_path, kind, family)
     train = Split(given.split("train"))
@@ -51,7 +51,9 @@ def test_saved_is_loaded_and_merged(tmp_path: Path, case: str, family: str) -> N
 
     weights = tmp_path / "weights"
     weights.mkdir()
+    capfd.readouterr()
     adapter.save(model, weights, base_model="tiny")
+    assert capfd.readouterr() == ("", ""), "the library's own bars are not for people"
     card.write(weights)
     loaded = load_tuned(given.base.folder, weights)
     assert torch.allclose(outputs(loaded, card, rows), moved, atol=1e-5)
