@@ -39,6 +39,7 @@ UNFIT = {
     "lora-patterns": ("gpt2", "phi3"),
     "lora-whole-parts": ("gpt2", "phi3"),
     "qlora": ("gpt2",),
+    "qlora-loftq": ("gpt2",),
     "ia3": ("phi3",),
     "oft": ("gpt2",),
     "boft": ("gpt2",),

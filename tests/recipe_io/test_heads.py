@@ -30,6 +30,9 @@ def refused(**parts) -> str:
         ({"data": {"path": "x", "too_long": "cut"}, "train": {"method": "qa"}}, "data.too_long"),
         ({"train": {"method": "qa"}, "evaluate": {"baselines": ["linear-head"]}}, "evaluate.baselines"),
         ({"export": ["gguf-q8_0"]}, "export"),
+        ({"train": {"method": "classify", "adapter": "prompt_tuning"}}, "train.adapter"),
+        ({"train": {"method": "classify", "adapter": "prefix_tuning"}}, "virtual tokens"),
+        ({"train": {"method": "classify", "adapter": "llama_adapter"}}, "models that write"),
     ],
 )
 def test_of_a_head(parts: dict[str, object], field: str) -> None:

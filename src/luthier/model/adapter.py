@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 import torch
 from peft import PeftModel
+from peft.utils import ModulesToSaveWrapper
 from transformers import PreTrainedModel
 
 from luthier.core.errors import ModelError
@@ -82,7 +83,17 @@ def merge(model: torch.nn.Module) -> PreTrainedModel:
     if why := why_unmergeable(model):
         hint = "export it as `adapter`, or train with `adapter: lora`"
         raise ModelError("this adapter cannot be added into the model's weights", why=why, hint=hint)
-    return model.merge_and_unload() if isinstance(model, PeftModel) else model
+    if not isinstance(model, PeftModel):
+        return model
+    _put_whole_parts(model)
+    return model.merge_and_unload()
+
+
+def _put_whole_parts(model: PeftModel) -> None:
+    """Put parts that trained whole in the place of what PEFT keeps them in: it only knows how to for single layers."""
+    for name, part in list(model.named_modules()):
+        if isinstance(part, ModulesToSaveWrapper):
+            model.set_submodule(name, part.modules_to_save[part.active_adapters[0]])
 
 
 def ready(model: torch.nn.Module) -> PreTrainedModel:

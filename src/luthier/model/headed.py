@@ -95,15 +95,25 @@ def load_base(folder: Path, weights: Path) -> PreTrainedModel:
 
 def task_of(model: PreTrainedModel) -> dict[str, Any]:
     """Return what PEFT must know of a model: its task, and which modules are trained and kept whole."""
-    name = type(model).__name__
     if model.base_model is model:
         return {"task_type": "FEATURE_EXTRACTION"}
-    if model.config.is_encoder_decoder and not name.endswith(HEADED):
-        return {"task_type": "SEQ_2_SEQ_LM"}
-    if not name.endswith(HEADED):
-        return {"task_type": "CAUSAL_LM"}
-    task = next(task for end, task in TASKS.items() if name.endswith(end))
+    if not is_headed(model):
+        return {"task_type": "SEQ_2_SEQ_LM" if model.config.is_encoder_decoder else "CAUSAL_LM"}
+    task = next(task for end, task in TASKS.items() if type(model).__name__.endswith(end))
     return {"task_type": task, "modules_to_save": head_modules(model)}
+
+
+def is_headed(model: PreTrainedModel) -> bool:
+    """Tell whether a model's class ends in a head that judges, and not in one that writes."""
+    return type(model).__name__.endswith(HEADED)
+
+
+def head_parts(model: PreTrainedModel) -> dict[str, torch.nn.Module]:
+    """Return the modules that only the head needs, by their names in the whole model; none where it has no head."""
+    if not is_headed(model):
+        return {}
+    names, prefix = head_modules(model), f"{model.base_model_prefix}."
+    return {name: part for name, part in model.named_modules() if name.removeprefix(prefix) in names}
 
 
 def head_modules(model: PreTrainedModel) -> list[str]:

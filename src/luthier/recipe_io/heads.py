@@ -25,7 +25,14 @@ NEAR = ("accuracy_at_1", "mrr_at_10", "ndcg_at_10", "triplet_accuracy")
 """Metrics of how near vectors are."""
 FORMS = ("merged", "adapter")
 ADAPTERS = ("lora", "full")
-"""What is trained beside a head; the others were not tried with one."""
+"""What is trained beside the heads of `qa` and `embed`; the others were not tried with them."""
+VIRTUAL = "its virtual tokens stand before a conversation that a model goes on with, and a head reads the text alone"
+ADAPTERS_OF_NO_USE = {
+    "prompt_tuning": VIRTUAL,
+    "prefix_tuning": VIRTUAL,
+    "p_tuning": VIRTUAL,
+    "llama_adapter": "its prompts are added to the attention of models that write",
+}
 
 
 def head_problems(recipe: Recipe) -> Iterator[Problem]:
@@ -44,9 +51,7 @@ def _of_head(recipe: Recipe, written: set[Where]) -> Iterator[Problem]:
         if ("train", option) in written and getattr(recipe.train, option) is True:
             why = "there is no fast step for heads, which read each text whole"
             yield Problem(("train", option), f"`{name}` cannot use this: {why}", hint="leave it out")
-    if recipe.train.adapter.name not in ADAPTERS:
-        what = f"`{name}` does not go with the adapter `{recipe.train.adapter.name}`"
-        yield Problem(("train", "adapter"), what, hint=f"there is {', '.join(f'`{one}`' for one in ADAPTERS)}")
+    yield from _adapter_problems(recipe)
     if ("data", "too_long") in written and "quote" in recipe.train.method.heads:
         yield Problem(
             ("data", "too_long"), f"`{name}` cuts no text: it reads long ones in windows", hint="leave it out"
@@ -76,6 +81,17 @@ def _of_vectors(recipe: Recipe, method: EmbedSpec) -> Iterator[Problem]:
     if recipe.train.batch_size == 1 and loss == "in_batch_negatives":
         what = "a batch of one row has no negatives"
         yield Problem(("train", "batch_size"), what, hint="take 32 or more: more rows make more negatives")
+
+
+def _adapter_problems(recipe: Recipe) -> Iterator[Problem]:
+    name, adapter = recipe.train.method.name, recipe.train.adapter.name
+    why = ADAPTERS_OF_NO_USE.get(adapter)
+    if not why and name in ("qa", "embed") and adapter not in ADAPTERS:
+        why = "only `lora` and `full` were tried with it"
+    if why:
+        what = f"`{name}` does not go with the adapter `{adapter}`: {why}"
+        hint = "take `adapter: lora`, or another that stands within the layers"
+        yield Problem(("train", "adapter"), what, hint=hint)
 
 
 def _measures(recipe: Recipe, written: set[Where]) -> Iterator[Problem]:

@@ -84,10 +84,21 @@ def with_temperature(step: HeadStep, spec: TrainSpec, given: Prepared, method: M
         emit(Event(room="train", kind="note", message=f"no temperature is fitted: {why}"))
         return card
     logits, truth = _said(step, split, method, spec, emit)
+    if not wrongs(logits, truth):
+        why = f"all {len(split):,} validation rows are right, and would make any certainty right too"
+        emit(Event(room="train", kind="note", message=f"no temperature is fitted: {why}"))
+        return card
     temperature = fitted_temperature(logits, truth)
     message = f"a temperature of {temperature:.3g} makes the probabilities right on {len(split):,} validation rows"
     emit(Event(room="train", kind="note", message=message, data={"temperature": temperature, "rows": len(split)}))
     return card.model_copy(update={"temperature": temperature, "fitted_on": len(split)})
+
+
+def wrongs(logits: torch.Tensor, truth: torch.Tensor) -> int:
+    """Return how many labels are said wrongly; `truth` as in `fitted_temperature`."""
+    if _is_one_of(logits, truth):
+        return int((logits.argmax(-1) != truth[:, 0].long()).sum())
+    return int(((logits > 0) != (truth > 0)).sum())
 
 
 def fitted_temperature(logits: torch.Tensor, truth: torch.Tensor) -> float:
@@ -99,12 +110,17 @@ def fitted_temperature(logits: torch.Tensor, truth: torch.Tensor) -> float:
 
     def surprise(log_temperature: float) -> float:
         milder = logits / float(np.exp(log_temperature))
-        if truth.shape[1] == 1:
+        if _is_one_of(logits, truth):
             return float(cross_entropy(milder, truth[:, 0].long()))
         return float(binary_cross_entropy_with_logits(milder, truth))
 
     found = minimize_scalar(surprise, bounds=(np.log(COLDEST), np.log(HOTTEST)), method="bounded")
     return float(np.exp(found.x))
+
+
+def _is_one_of(logits: torch.Tensor, truth: torch.Tensor) -> bool:
+    """Tell whether each row has one label; a head of one output says whether a row has it."""
+    return truth.shape[1] == 1 and logits.shape[1] > 1
 
 
 @torch.no_grad()

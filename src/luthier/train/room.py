@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import torch
 from transformers import PreTrainedModel
 
@@ -15,6 +16,7 @@ from luthier.core.files import sha256_of, sha256_of_json, whole_folder
 from luthier.examples.store import Encoded, Split
 from luthier.model.adapter import causal_lm, parameters
 from luthier.model.adapting.by_peft import NAME
+from luthier.model.adapting.eva import begin_from_rows
 from luthier.model.fast.decoder import why_not
 from luthier.model.headed import load_headed
 from luthier.model.headstep import HeadStep
@@ -34,6 +36,8 @@ from luthier.train.windows import Windowed
 
 CHECKED_ROWS = 4
 """Rows on which the first loss is compared with the untuned model's."""
+SHOWN_ROWS = 256
+"""Rows that an adapter begins from, where it does."""
 OWN_DROPOUT = f"_dropout.{NAME}"
 """How the names of PEFT's own dropouts end."""
 
@@ -60,10 +64,14 @@ def run(spec: TrainSpec, given: Prepared, out: Path, emit: Emit, *, seed: int) -
     torch.manual_seed(seed)
     adapter = spec.adapter.build()
     base = _on_device(load_headed(given.base.folder, card, seed=seed) if card else load_model(given.base.folder))
-    if card:
+    kept = checkpoint.newest_valid(out / "checkpoints")
+    # What training begins with is in the checkpoint too, and need not be found again.
+    if card and kept is None:
         start_head(base, card, spec.method, train, emit, seed=seed)
     untuned = None if card else untuned_loss(base, spec, train)
     model = adapter.attach(base, seed=seed)
+    if spec.adapter.traits.reads_rows and kept is None:
+        _show_rows(model, train, emit, seed=seed)
     _quiet_base(model, spec)
     step = head_step(model, card, spec, emit) if card else choose_step(model, spec, train, emit, untuned=untuned)
     fingerprint = guards.Fingerprint(model)
@@ -76,7 +84,6 @@ def run(spec: TrainSpec, given: Prepared, out: Path, emit: Emit, *, seed: int) -
     out.mkdir(parents=True, exist_ok=True)
     loop = _loop(spec, given, out, emit, seed=seed, step=step, write_weights=write_weights)
 
-    kept = checkpoint.newest_valid(out / "checkpoints")
     if kept is not None:
         emit(Event(room="train", kind="note", message=f"going on from {kept.name}"))
         loop.resume(kept)
@@ -127,6 +134,15 @@ def untuned_loss(base: torch.nn.Module, spec: TrainSpec, train: Split) -> float 
     if spec.adapter.traits.start != "base":
         return None
     return guards.untuned_loss(base, _first_rows(train), precision=spec.precision)
+
+
+def _show_rows(model: torch.nn.Module, train: Split, emit: Emit, *, seed: int) -> None:
+    """Let a fresh adapter begin from rows of training, drawn from the seed."""
+    drawn = np.random.default_rng(seed).permutation(len(train))[:SHOWN_ROWS].tolist()
+    rows = [answer.ids for row in sorted(drawn) for answer in train.encoded(row).answers]
+    layers = begin_from_rows(model, rows)
+    message = f"{layers} layers' updates begin from what they read of {len(drawn):,} rows of training"
+    emit(Event(room="train", kind="note", message=message))
 
 
 def _first_rows(train: Split) -> list[Encoded]:

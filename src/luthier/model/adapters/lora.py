@@ -5,16 +5,18 @@ from typing import TYPE_CHECKING, Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from luthier.core.spec import Auto, Spec
-from luthier.model.adapters.traits import Traits
+from luthier.model.adapters.traits import Start, Traits
 
 if TYPE_CHECKING:
     from luthier.model.adapter import Adapter
 
-Init = Literal["default", "gaussian", "orthogonal", "pissa", "olora"]
+Init = Literal["default", "gaussian", "orthogonal", "pissa", "olora", "eva"]
 BASE_CHANGING = ("pissa", "olora", "corda", "loftq", "lora_ga")
 """Beginnings of PEFT's `init_lora_weights` that change the base's weights too."""
 MOVES_BASE = ("pissa", "olora")
 """Ways to begin that take a part of the base's weights into the update."""
+READS_ROWS = ("eva",)
+"""Ways to begin from what the layers read of rows of training."""
 
 
 class LoraSpec(Spec):
@@ -31,7 +33,7 @@ class LoraSpec(Spec):
     target_modules: Auto | tuple[str, ...] = "auto"
     """Names of the layers to update; `auto` takes every linear layer but the LM head."""
     init: Init = "default"
-    """How the update begins: as nothing, or (`pissa`, `olora`) as a part of the weights; it is saved for the base."""
+    """As nothing (`eva`: facing where the layers' inputs differ), or (`pissa`, `olora`) as a part of the weights."""
     rslora: bool = False
     """Divide the scale by the square root of r instead of r, which suits large ranks (arXiv:2312.03732)."""
     dora: bool = False
@@ -48,7 +50,8 @@ class LoraSpec(Spec):
     @property
     def traits(self) -> Traits:
         """What must be known of it without building it."""
-        return Traits("LORA", start="base" if self.start_from is None else "given")
+        start: Start = "base" if self.start_from is None else "given"
+        return Traits("LORA", start=start, reads_rows=self.init in READS_ROWS)
 
     @property
     def is_plain(self) -> bool:
@@ -57,6 +60,8 @@ class LoraSpec(Spec):
 
     @model_validator(mode="after")
     def _goes_together(self) -> Self:
+        if self.init in READS_ROWS and self.start_from:
+            raise ValueError("`init: eva` does not go with `start_from`: both decide what the update begins with")
         if self.init in MOVES_BASE and (self.dora or self.start_from):
             other = "dora" if self.dora else "start_from"
             raise ValueError(f"`init: {self.init}` does not go with `{other}`: both decide what the update begins with")

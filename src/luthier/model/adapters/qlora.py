@@ -29,6 +29,8 @@ class QloraSpec(Spec):
     """Names of the layers to update; `auto` takes every linear layer but the LM head."""
     block_size: Literal[32, 64, 128, 256] = 64
     """Weights that share a scale; smaller blocks are nearer to the base and larger."""
+    init: Literal["default", "loftq"] = "default"
+    """How the update begins: as nothing, or (`loftq`, arXiv:2310.08659) as the largest part of what rounding lost."""
     double: bool = True
     """Keep the scales themselves in 8 bits: 0.37 bits a weight less."""
 

@@ -23,6 +23,8 @@ class Traits:
     """Why it cannot be added into the model's weights; empty where it can."""
     start: Start = "base"
     """As what it begins. Only where that is the base must the first loss be the untuned model's."""
+    reads_rows: bool = False
+    """Whether it must be shown rows of training before it begins."""
     rate: float = 1.0
     """Its usual learning rate, in LoRA's."""
     recomputes: bool = True

@@ -14,6 +14,7 @@ from luthier.core.errors import ModelError
 from luthier.model.adapters.bottleneck import BottleneckSpec
 from luthier.model.adapting.layers import decoder_layers, is_linear
 from luthier.model.checks import read_json
+from luthier.model.headed import head_parts
 
 Bend = Callable[[torch.Tensor], torch.Tensor]
 WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
@@ -23,9 +24,9 @@ ACTIVATIONS: dict[str, Bend] = {
     "silu": torch.nn.functional.silu,
 }
 ATTENTION = ("self_attn", "attn", "attention", "self_attention")
-LAST_OF_ATTENTION = ("o_proj", "out_proj", "c_proj", "dense", "wo")
-MLP = ("mlp", "feed_forward", "ffn")
-LAST_OF_MLP = ("down_proj", "c_proj", "fc2", "fc_out", "dense_4h_to_h", "w2")
+LAST_OF_ATTENTION = ("o_proj", "out_proj", "c_proj", "dense", "wo", "output.dense", "out_lin")
+MLP = ("mlp", "feed_forward", "ffn", "output")
+LAST_OF_MLP = ("down_proj", "c_proj", "fc2", "fc_out", "dense_4h_to_h", "w2", "dense", "lin2")
 THIN_STD = 0.02
 
 
@@ -63,6 +64,8 @@ class Bottlenecks:
             torch.manual_seed(seed)
             for name in list(_places(model, self.spec)):
                 model.set_submodule(name, Bottleneck(model.get_submodule(name), self.spec, channels=channels))
+        for part in head_parts(model).values():
+            part.requires_grad_(True)
         return model
 
     def save(self, model: PreTrainedModel, folder: Path, *, base_model: str) -> None:
@@ -100,11 +103,13 @@ def _differ(saved: dict[str, torch.Tensor], ours: dict[str, torch.nn.Parameter],
     return saved[name].shape != ours[name].shape
 
 
-def _weights(model: torch.nn.Module) -> Iterator[tuple[str, torch.nn.Parameter]]:
+def _weights(model: PreTrainedModel) -> Iterator[tuple[str, torch.nn.Parameter]]:
     inserted = [(name, module) for name, module in model.named_modules() if isinstance(module, Bottleneck)]
     for name, module in inserted:
         for part, layer in (("down", module.down), ("up", module.up)):
             yield from ((f"{name}.{part}.{kind}", weight) for kind, weight in layer.named_parameters())
+    for name, module in head_parts(model).items():
+        yield from ((f"{name}.{kind}", weight) for kind, weight in module.named_parameters())
 
 
 def _places(model: PreTrainedModel, spec: BottleneckSpec) -> Iterator[str]:
@@ -119,9 +124,9 @@ def _places(model: PreTrainedModel, spec: BottleneckSpec) -> Iterator[str]:
 
 
 def _last(layer: torch.nn.Module, blocks: tuple[str, ...], lasts: tuple[str, ...], model: PreTrainedModel) -> str:
+    parts = dict(layer.named_modules())
     for block, last in ((block, last) for block in blocks for last in lasts):
-        part = getattr(getattr(layer, block, None), last, None)
-        if part is not None and is_linear(part):
+        if is_linear(parts.get(f"{block}.{last}", layer)):
             return f"{block}.{last}"
     names = sorted(name for name, part in layer.named_modules() if is_linear(part))
     raise ModelError(

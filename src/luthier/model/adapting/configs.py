@@ -16,7 +16,8 @@ from luthier.model.adapters.ln_tuning import LnTuningSpec
 from luthier.model.adapters.oft import OftSpec
 from luthier.model.adapters.vera import VeraSpec
 from luthier.model.adapting.by_peft import ByPeft
-from luthier.model.adapting.layers import check_names, check_untied, decoder_layers, is_linear
+from luthier.model.adapting.layers import check_names, check_untied, decoder_layers, is_asked, is_linear
+from luthier.model.headed import task_of
 
 TASK = "CAUSAL_LM"
 
@@ -39,7 +40,7 @@ def vera(spec: VeraSpec) -> ByPeft:
     """Return VeRA; the shared random matrices are saved with it, so that it never depends on a generator."""
     return ByPeft(
         lambda model: VeraConfig(
-            task_type=TASK,
+            **task_of(model),
             r=spec.r,
             d_initial=spec.d_initial,
             vera_dropout=spec.dropout,
@@ -56,7 +57,7 @@ def ia3(spec: Ia3Spec) -> ByPeft:
     def configure(model: PreTrainedModel) -> IA3Config:
         targets(spec.target_modules, model)
         return IA3Config(
-            task_type=TASK,
+            **task_of(model),
             target_modules=list(spec.target_modules) or None,
             feedforward_modules=list(spec.feedforward_modules) if spec.target_modules else None,
             fan_in_fan_out=transposed(model),
@@ -71,7 +72,7 @@ def oft(spec: OftSpec) -> ByPeft:
     def configure(model: PreTrainedModel) -> OFTConfig:
         _check_blocks(spec.block_size, spec.target_modules, model)
         found = targets(spec.target_modules, model)
-        return OFTConfig(task_type=TASK, r=0, oft_block_size=spec.block_size, target_modules=found)
+        return OFTConfig(**task_of(model), r=0, oft_block_size=spec.block_size, target_modules=found)
 
     return ByPeft(configure)
 
@@ -84,7 +85,7 @@ def boft(spec: BoftSpec) -> ByPeft:
         if spec.factors > 1:
             _check_butterflies()
         return BOFTConfig(
-            task_type=TASK,
+            **task_of(model),
             boft_block_size=spec.block_size,
             boft_n_butterfly_factor=spec.factors,
             target_modules=targets(spec.target_modules, model),
@@ -113,7 +114,7 @@ def ln_tuning(spec: LnTuningSpec) -> ByPeft:
 
     def configure(model: PreTrainedModel) -> LNTuningConfig:
         norms = {name.rsplit(".", 1)[-1] for name, module in model.named_modules() if _is_norm(module)}
-        return LNTuningConfig(task_type=TASK, target_modules=sorted(norms))
+        return LNTuningConfig(**task_of(model), target_modules=sorted(norms))
 
     return ByPeft(configure)
 
@@ -157,8 +158,7 @@ def _check_blocks(size: int, asked: Auto | tuple[str, ...], model: PreTrainedMod
         )
     head = model.get_output_embeddings()
     for name, part in model.named_modules():
-        wanted = asked == "auto" or any(name == one or name.endswith(f".{one}") for one in asked)
-        if is_linear(part) and part is not head and wanted and part.in_features % size:
+        if is_linear(part) and part is not head and is_asked(name, asked) and part.in_features % size:
             raise ModelError(
                 f"blocks of {size} do not divide the {part.in_features} inputs of {name}",
                 where={"field": "train.adapter.block_size"},

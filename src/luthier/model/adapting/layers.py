@@ -7,6 +7,7 @@ from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from luthier.core.errors import ModelError
+from luthier.core.spec import Auto
 
 
 def is_linear(module: torch.nn.Module) -> bool:
@@ -31,6 +32,11 @@ def check_names(names: Iterable[str], model: PreTrainedModel, *, field: str, lin
             where={"field": f"train.adapter.{field}"},
             hint=f"its {kind} are {', '.join(known)}",
         )
+
+
+def is_asked(name: str, asked: Auto | tuple[str, ...]) -> bool:
+    """Tell whether a layer of this name is among those asked for."""
+    return asked == "auto" or any(name == one or name.endswith(f".{one}") for one in asked)
 
 
 def check_untied(names: Sequence[str], model: PreTrainedModel, *, field: str) -> None:

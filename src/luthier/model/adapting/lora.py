@@ -12,12 +12,12 @@ from safetensors.torch import load_file, save_file
 from transformers import PreTrainedModel
 
 from luthier.core.errors import ModelError
-from luthier.model.adapters.lora import BASE_CHANGING, MOVES_BASE, LoraSpec
+from luthier.model.adapters.lora import BASE_CHANGING, MOVES_BASE, READS_ROWS, LoraSpec
 from luthier.model.adapters.qlora import ROUNDED_BASE, QloraSpec
 from luthier.model.adapting.by_peft import NAME, ByPeft
 from luthier.model.adapting.configs import targets, transposed
-from luthier.model.adapting.layers import check_names, check_untied, is_linear
-from luthier.model.headed import task_of
+from luthier.model.adapting.layers import check_names, check_untied, is_asked, is_linear
+from luthier.model.headed import head_parts, task_of
 
 WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
 Tensors = dict[str, torch.Tensor]
@@ -56,11 +56,11 @@ class Lora:
         check_names(spec.modules_to_save, model, field="modules_to_save", linear=False)
         check_untied(spec.modules_to_save, model, field="modules_to_save")
         config = low_rank(spec, model)
-        config.init_lora_weights = True if spec.init == "default" else spec.init
+        config.init_lora_weights = True if spec.init in ("default", *READS_ROWS) else spec.init
         config.use_rslora, config.use_dora = spec.rslora, spec.dora
         config.rank_pattern, config.alpha_pattern = dict(spec.rank_pattern), dict(spec.alpha_pattern)
         config.modules_to_save = [*spec.modules_to_save, *(config.modules_to_save or ())] or None
-        if spec.init in MOVES_BASE:
+        if spec.init in (*MOVES_BASE, *READS_ROWS):
             _check_begins(spec, model)
         return config
 
@@ -87,12 +87,19 @@ def _check_begins(spec: LoraSpec, model: PreTrainedModel) -> None:
             hint="set it to `pissa`, or leave it out",
         )
     rank = max((spec.r, *spec.rank_pattern.values()))
-    least = min(min(part.weight.shape) for part in model.modules() if is_linear(part))
+    # A head is never updated by parts: it is trained whole.
+    whole = {id(part) for top in head_parts(model).values() for part in top.modules()}
+    layers = [
+        part
+        for name, part in model.named_modules()
+        if is_linear(part) and id(part) not in whole and is_asked(name, spec.target_modules)
+    ]
+    least = min(min(part.weight.shape) for part in layers)
     if rank > least:
         raise ModelError(
             f"a layer of this model has only rank {least}",
             where={"field": "train.adapter.r"},
-            why="the update begins as the largest part of each layer's weights",
+            why="the update begins with so many directions of each layer",
             hint=f"set it to {least} at most, or `train.adapter.init: default`",
         )
 

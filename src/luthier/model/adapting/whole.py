@@ -7,6 +7,8 @@ from transformers import PreTrainedModel
 from luthier.model.adapters.freeze import FreezeSpec
 from luthier.model.adapting.configs import check_layers
 from luthier.model.adapting.layers import decoder_layers
+from luthier.model.headed import head_parts
+from luthier.model.load import quiet
 
 
 class FullWeights:
@@ -23,7 +25,8 @@ class FullWeights:
 
     def save(self, model: PreTrainedModel, folder: Path, *, base_model: str) -> None:
         """Write the whole model."""
-        model.save_pretrained(str(folder))
+        with quiet():
+            model.save_pretrained(str(folder))
 
 
 class LastLayers:
@@ -38,8 +41,11 @@ class LastLayers:
         model.requires_grad_(False)
         layers = decoder_layers(model)
         layers[-self.spec.layers :].requires_grad_(True)
+        for part in head_parts(model).values():
+            part.requires_grad_(True)
         if self.spec.head:
-            model.get_output_embeddings().requires_grad_(True)
+            if (output := model.get_output_embeddings()) is not None:
+                output.requires_grad_(True)
             for module in model.base_model.children():
                 if module is not layers and "norm" in type(module).__name__.lower():
                     module.requires_grad_(True)
@@ -47,4 +53,5 @@ class LastLayers:
 
     def save(self, model: PreTrainedModel, folder: Path, *, base_model: str) -> None:
         """Write the whole model."""
-        model.save_pretrained(str(folder))
+        with quiet():
+            model.save_pretrained(str(folder))
