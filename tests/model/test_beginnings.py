@@ -43,9 +43,9 @@ def test_eva_begins_as_the_base_along_pefts_own_directions(tmp_path: Path, famil
     for name, directions in theirs.items():
         found = ours[f"base_model.model.{name}.lora_A.{NAME}.weight"]
         assert torch.allclose(found @ found.t(), torch.eye(4), atol=1e-4)
-        # Directions have no sign, and PEFT's are estimates, which mix those of like size.
+        # Directions have no sign; PEFT's are estimates, and the last ones mix with what is left out.
         alike = found.detach() @ directions.float().t()
-        assert float(alike[0, 0].abs()) > 0.98 and float(torch.linalg.svdvals(alike).mean()) > 0.95, name
+        assert float(alike[0, 0].abs()) > 0.98 and float(torch.linalg.svdvals(alike)[1]) > 0.98, name
 
 
 def test_eva_is_the_same_each_time_and_of_its_rows(tmp_path: Path) -> None:

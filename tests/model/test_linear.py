@@ -14,7 +14,7 @@ VECTORS = (3 + RNG.normal(size=(60, 6)) * [1, 2, 0.5, 1, 1, 1]).astype(np.float3
 def test_weights_say_what_the_pipeline_says(known: tuple[str, ...], centred: bool) -> None:
     labels = [known[number] for number in (VECTORS[:, 0] * 2).astype(int) % len(known)]
     weights, bias = label_weights(VECTORS, labels, known, seed=1, centred=centred)
-    model = fitted_head(VECTORS, labels, seed=1, centred=centred, judged_by="neg_log_loss")
+    model = fitted_head(VECTORS, labels, seed=1, centred=centred)
     logits = VECTORS @ weights.T + bias
     shares = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
     assert np.allclose(shares, model.predict_proba(VECTORS), atol=1e-5)

@@ -3,7 +3,7 @@
 import warnings
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 Vectors = NDArray[np.float32]
 Weights = tuple[NDArray[np.float64], NDArray[np.float64]]
 """(K, D) and (K,)."""
-Judge = Literal["accuracy", "neg_log_loss"]
 STRENGTHS = (0.0001, 0.001, 0.01, 0.1, 1.0, 10.0)
 """Inverse regularisation strengths tried by cross-validation; of equally good ones the first, which is the mildest."""
 RIDGES = (0.1, 1.0, 10.0, 100.0, 1000.0)
@@ -21,13 +20,10 @@ FOLDS = 5
 ROUNDS = 500
 
 
-def fitted_head(
-    train: Vectors, labels: Sequence[str], *, seed: int, centred: bool = True, judged_by: Judge = "accuracy"
-) -> Any:
+def fitted_head(train: Vectors, labels: Sequence[str], *, seed: int, centred: bool = True) -> Any:
     """Return logistic regression on standardised vectors, fitted; there are at least two labels.
 
-    Without `centred`, the head has no bias and goes through the origin. Cross-validation chooses the strength by what
-    it is `judged_by`.
+    Without `centred`, the head has no bias and goes through the origin.
     """
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
@@ -43,7 +39,7 @@ def fitted_head(
         warnings.simplefilter("ignore", ConvergenceWarning)
         if rarest >= 2:
             folds = StratifiedKFold(min(FOLDS, rarest), shuffle=True, random_state=seed)
-            model = GridSearchCV(model, {"logisticregression__C": STRENGTHS}, cv=folds, scoring=judged_by)
+            model = GridSearchCV(model, {"logisticregression__C": STRENGTHS}, cv=folds)
         model.fit(train, np.asarray(labels))
     return model
 
@@ -54,8 +50,7 @@ def label_weights(train: Vectors, labels: Sequence[str], known: Sequence[str], *
     if len(set(labels)) < 2:
         return weights, bias
     alive = _alive(train)
-    # Few rows are right at any strength: the likelihood leaves something to learn, where accuracy may not.
-    model = fitted_head(train[:, alive], labels, seed=seed, centred=centred, judged_by="neg_log_loss")
+    model = fitted_head(train[:, alive], labels, seed=seed, centred=centred)
     model = getattr(model, "best_estimator_", model)
     rows, offset = _plain(model[0], model[1].coef_, np.atleast_1d(model[1].intercept_))
     if len(rows) == 1:
