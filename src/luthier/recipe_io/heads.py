@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from luthier.core.yaml import Where
-from luthier.evaluate.spec import FROZEN, PROMPTED, baselines_for
+from luthier.evaluate.spec import PROMPTED, READ_OFF, baselines_for
 from luthier.export.spec import form_of
 from luthier.recipe import Plan, Recipe
 from luthier.recipe_io.explain import Problem
@@ -123,7 +123,8 @@ def _without_head(recipe: Recipe, written: set[Where]) -> Iterator[Problem]:
         yield Problem(
             ("data", "render"), f"`{name}` learns from conversations; only a head reads text alone", hint=hint
         )
-    odd = [one for one in spec.baselines if one in FROZEN] if spec and spec.baselines != "auto" else []
+    others = (*PROMPTED, *READ_OFF)
+    odd = [one for one in spec.baselines if one not in others] if spec and spec.baselines != "auto" else []
     if odd:
         hint = f"there are {', '.join(PROMPTED)}"
         yield Problem(("evaluate", "baselines"), f"`{odd[0]}` is a baseline of heads only", hint=hint)
