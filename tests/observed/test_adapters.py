@@ -57,6 +57,7 @@ CASES: Cases = {
         "dropout": 0.5,
         "target_modules": ("q_proj",),
         "block_size": 32,
+        "init": "loftq",
         "double": False,
     },
     VeraSpec: {"r": 4, "d_initial": 0.5, "dropout": 0.5, "target_modules": ("q_proj",)},
