@@ -10,19 +10,17 @@ from transformers import PreTrainedModel
 
 from luthier.core.artifacts import HEAD_KINDS, HarnessResult, Report, Slice, Trained
 from luthier.core.events import Emit, Event
-from luthier.core.files import write_atomic
 from luthier.evaluate.answer import Progress, chosen_answers, written_answers
 from luthier.evaluate.baselines import few_shot, zero_shot
 from luthier.evaluate.baselines.read_off import read_off
 from luthier.evaluate.baselines.setting import Setting
 from luthier.evaluate.conclusion import LABEL_SCORED, TUNED, conclusion, seeded
-from luthier.evaluate.curves import read_curves
 from luthier.evaluate.exam import Exam, chosen_metrics, set_exam
 from luthier.evaluate.harness import Tasks, load_tasks
 from luthier.evaluate.harness_run import TaskScore, compared, run_tasks
 from luthier.evaluate.heads.room import examine
 from luthier.evaluate.instruction import an_object_like, names_all, one_of
-from luthier.evaluate.render import write_reports
+from luthier.evaluate.render import leave
 from luthier.evaluate.results import Sitting, comparisons, samples, scored, system_result
 from luthier.evaluate.slices import slices
 from luthier.evaluate.spec import READ_OFF, BaselineName, EvaluateSpec, baselines_for
@@ -69,13 +67,7 @@ def run(spec: EvaluateSpec, given: Trained, out: Path, emit: Emit, *, seed: int)
         harness=desk.harness(),
         seconds=perf_counter() - started,
     )
-    shown = samples(sittings, exam)
-    write_atomic(out / "samples.jsonl", "".join(sample.model_dump_json() + "\n" for sample in shown))
-    write_atomic(out / "report.json", report.model_dump_json(indent=2) + "\n")
-    facts = _facts(given, exam, seed)
-    write_reports(report, shown, read_curves(given.folder / "metrics.jsonl"), out, facts=facts)
-    emit(Event(room="evaluate", kind="done", message=report.conclusion))
-    return report.write(out)
+    return leave(report, samples(sittings, exam), given, out, emit, facts=_facts(given, exam, seed))
 
 
 def _slices(spec: EvaluateSpec, exam: Exam, sittings: Sequence[Sitting], primary: str, *, seed: int) -> list[Slice]:

@@ -9,14 +9,12 @@ import numpy as np
 from luthier.core.artifacts import Calibration, Report, SystemResult, Trained
 from luthier.core.errors import CheckpointError, DataError
 from luthier.core.events import Emit, Event
-from luthier.core.files import write_atomic
 from luthier.evaluate.conclusion import TUNED, conclusion, seeded
-from luthier.evaluate.curves import read_curves
 from luthier.evaluate.heads.baselines import NEEDS_VECTORS, Frozen
 from luthier.evaluate.heads.exam import HeadExam, set_head_exam
 from luthier.evaluate.heads.quoted import Quoting
 from luthier.evaluate.heads.said import Said, calibration_scores, said_by_head, scores_of
-from luthier.evaluate.render import write_reports
+from luthier.evaluate.render import leave
 from luthier.evaluate.results import Sitting, comparisons
 from luthier.evaluate.sample import Sample, SampleAnswer
 from luthier.evaluate.slices import slices
@@ -77,12 +75,7 @@ def examine(spec: EvaluateSpec, given: Trained, out: Path, emit: Emit, *, seed: 
         calibration=_calibration(exam, logits[0] if logits else [], spec, seed),
         seconds=perf_counter() - started,
     )
-    shown = _samples(systems_said, sittings, exam)
-    write_atomic(out / "samples.jsonl", "".join(sample.model_dump_json() + "\n" for sample in shown))
-    write_atomic(out / "report.json", report.model_dump_json(indent=2) + "\n")
-    write_reports(report, shown, read_curves(given.folder / "metrics.jsonl"), out, facts=_facts(given, exam, seed))
-    emit(Event(room="evaluate", kind="done", message=report.conclusion))
-    return report.write(out)
+    return leave(report, _samples(systems_said, sittings, exam), given, out, emit, facts=_facts(given, exam, seed))
 
 
 def _card(weights: Path) -> HeadCard:

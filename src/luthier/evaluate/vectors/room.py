@@ -10,10 +10,8 @@ import torch
 from luthier.core.artifacts import Report, SystemResult, Trained
 from luthier.core.errors import DataError
 from luthier.core.events import Emit, Event
-from luthier.core.files import write_atomic
 from luthier.evaluate.conclusion import conclusion, seeded
-from luthier.evaluate.curves import read_curves
-from luthier.evaluate.render import write_reports
+from luthier.evaluate.render import leave
 from luthier.evaluate.results import Sitting, comparisons
 from luthier.evaluate.sample import Sample, SampleAnswer
 from luthier.evaluate.spec import BaselineName, EvaluateSpec, baselines_for
@@ -54,12 +52,7 @@ def examine(spec: EvaluateSpec, given: Trained, card: HeadCard, out: Path, emit:
         conclusion=conclusion(systems, compared, metrics[0]),
         seconds=perf_counter() - started,
     )
-    shown = _samples(said, sittings, exam)
-    write_atomic(out / "samples.jsonl", "".join(sample.model_dump_json() + "\n" for sample in shown))
-    write_atomic(out / "report.json", report.model_dump_json(indent=2) + "\n")
-    write_reports(report, shown, read_curves(given.folder / "metrics.jsonl"), out, facts=_facts(given, exam, seed))
-    emit(Event(room="evaluate", kind="done", message=report.conclusion))
-    return report.write(out)
+    return leave(report, _samples(said, sittings, exam), given, out, emit, facts=_facts(given, exam, seed))
 
 
 def _metrics(spec: EvaluateSpec, exam: VectorExam) -> tuple[MetricName, ...]:
