@@ -30,6 +30,7 @@ from luthier.model.tiny import FAMILIES, save_tiny
 from luthier.recipe_io.read import load_recipe
 from luthier.train.batches import Batch, Batches
 from luthier.train.loop import Loop
+from luthier.train.methods.method import Part
 
 WORDS = {"red": "warm", "blue": "cold", "grey": "dull"}
 LETTERS = "abcdefghijklmnop"
@@ -214,14 +215,14 @@ def slow_rows() -> Iterator[None]:
 @contextmanager
 def at_step(wanted: int, harm: Callable[[Loop], None]) -> Iterator[None]:
     """Do harm to the training at one step."""
-    real = Loop.backward
+    real = Loop.parts
 
-    def harmed(self: Loop, rows: list[Encoded], batch: Batch, **rest: Any) -> None:
+    def harmed(self: Loop, batch: Batch, *, units: int) -> Iterator[Part]:
         if batch.step + 1 == wanted:
             harm(self)
-        real(self, rows, batch, **rest)
+        return real(self, batch, units=units)
 
-    with patch.object(Loop, "backward", harmed):
+    with patch.object(Loop, "parts", harmed):
         yield
 
 
@@ -236,8 +237,8 @@ def still_tensor() -> Iterator[None]:
     """Let one trained tensor get no gradient."""
     real = Loop.backward
 
-    def without(self: Loop, rows: list[Encoded], batch: Batch, **rest: Any) -> None:
-        real(self, rows, batch, **rest)
+    def without(self: Loop, loss: torch.Tensor) -> None:
+        real(self, loss)
         inner_matrix(self).grad = None
 
     with patch.object(Loop, "backward", without):
@@ -246,7 +247,7 @@ def still_tensor() -> Iterator[None]:
 
 def no_memory(loop: Loop) -> None:
     """Be out of memory at the next rows."""
-    loop.method = Mock(side_effect=MemoryError)
+    loop.method = Mock(side_effect=MemoryError, whole=False)
 
 
 def no_number(loop: Loop) -> None:

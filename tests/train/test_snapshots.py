@@ -84,7 +84,7 @@ def test_full_validation_is_of_all_rows(prepared, tmp_path, monkeypatch):
 
 
 def test_without_validation_rows_nothing_is_said_of_them(prepared, tmp_path, monkeypatch):
-    monkeypatch.setattr(room, "Watch", lambda rows, cut: Watch(_Empty(), cut))
+    monkeypatch.setattr(room, "Watch", lambda rows, cut, **rest: Watch(_Empty(), cut, **rest))
     events: list[Event] = []
     train(spec(epochs=1.0), prepared, tmp_path, events)
     (one,) = told(events)

@@ -23,7 +23,7 @@ from luthier.serve.spec import ServeSpec
 
 WAIT_S = 60
 IDS = tuple(range(40, 52))
-BESIDE = ("lora", "lora-gaussian", "lora-orthogonal", "lora-pissa", "lora-olora")
+BESIDE = ("lora", "lora-gaussian", "lora-orthogonal", "lora-pissa", "lora-olora", "lora-eva")
 
 
 class Listener:
