@@ -1,4 +1,4 @@
-"""Race the DPO step against TRL's: `race_dpo.py [--rows N] [--steps N] [--batch N]`; writes docs/proof/race-dpo.md.
+"""Race the DPO step against TRL's: `race_dpo.py [--rows N] [--steps N] [--only SET]`; writes docs/proof/race-dpo.md.
 
 Each contender runs alone, in a process of its own, on the same pairs in the same order, from the same LoRA weights,
 with the same rate: the losses must be the same, step by step. TRL runs with its reference computed before the first
@@ -183,6 +183,8 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=256)
     parser.add_argument("--steps", type=int, default=4)
     parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--only", action="append", choices=SETS)
+    parser.add_argument("--precision", action="append", choices=list(SAME))
     parser.add_argument("--child", nargs=3, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.child:
@@ -193,14 +195,16 @@ def main() -> None:
     debian_rows.write(folder, max(options.rows, LEAST_PAIRS))
     model = resolve_base("smollm2-135m-instruct", lambda event: None).folder
     results = []
-    for name in SETS:
-        for contender in CONTENDERS:
+    wanted = tuple(f"-{how}" for how in options.precision or SAME)
+    for name in options.only or SETS:
+        for contender in (one for one in CONTENDERS if one.endswith(wanted)):
             command = [sys.executable, __file__, "--steps", options.steps, "--batch", options.batch]
             command += ["--child", contender, model, folder / f"{name}.jsonl"]
             environment = os.environ | {"PYTHONWARNINGS": "ignore", "TRANSFORMERS_VERBOSITY": "error"}
             done = subprocess.run([*map(str, command)], check=True, stdout=subprocess.PIPE, text=True, env=environment)
             results.append(json.loads(done.stdout.strip().splitlines()[-1]))
             print(json.dumps(results[-1]), file=sys.stderr, flush=True)
+        PAGE.write_text(report(results, options), encoding="utf-8")
     PAGE.write_text(report(results, options), encoding="utf-8")
     print(PAGE.read_text(encoding="utf-8"))
 
@@ -216,13 +220,16 @@ def report(results: list[dict[str, Any]], options: argparse.Namespace) -> str:
         "The same pairs in the same order, the same first weights and rate. TRL: reference computed before the first "
         "step, no checkpointing, micro-batches of 2, 4 and 8 pairs. `python bench/race_dpo.py` writes this page.",
         "",
-        f"Machine: {machine.cpu}, {machine.cores} cores, {platform.system()}; torch {torch.__version__}.",
+        f"Machine: {machine.cpu}, {machine.cores} cores, {platform.system()}; torch {torch.__version__}, "
+        f"{torch.get_num_threads()} thread(s) for each.",
     ]
-    for data in SETS:
+    for data in dict.fromkeys(one["set"] for one in results):
         lines += ["", f"## {data}", "", "| | s/step | × TRL's best | reference s | memory | losses by step |"]
         lines.append("|---|---|---|---|---|---|")
-        for precision in ("fp32", "bf16"):
+        for precision in SAME:
             rows = [one for one in results if one["set"] == data and one["name"].endswith(precision)]
+            if not rows:
+                continue
             best = min(one["step_s"] for one in rows if one["name"].startswith("trl"))
             for one in rows:
                 losses = " ".join(f"{loss:.4f}" for loss in one["losses"])
