@@ -2,7 +2,8 @@
 
 Each contender runs alone, in a process of its own, on the same pairs in the same order, from the same LoRA weights,
 with the same rate: the losses must be the same, step by step. TRL runs with its reference computed before the first
-step (`precompute_ref_log_probs`), without checkpointing, and with the best of several sizes of its micro-batches.
+step (`precompute_ref_log_probs`), without checkpointing, and with the best of several sizes of its micro-batches. What
+is done is kept in the cache.
 """
 
 import argparse
@@ -185,6 +186,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--only", action="append", choices=SETS)
     parser.add_argument("--precision", action="append", choices=list(SAME))
+    parser.add_argument("--fresh", action="store_true", help="forget what was measured")
     parser.add_argument("--child", nargs=3, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.child:
@@ -194,15 +196,18 @@ def main() -> None:
     folder = cache_dir() / "bench"
     debian_rows.write(folder, max(options.rows, LEAST_PAIRS))
     model = resolve_base("smollm2-135m-instruct", lambda event: None).folder
-    results = []
+    kept = folder / f"race-dpo-{options.steps}-{options.batch}-{torch.get_num_threads()}.json"
+    results: list[dict[str, Any]] = json.loads(kept.read_text()) if kept.exists() and not options.fresh else []
+    done = {(one["set"], one["name"]) for one in results}
     wanted = tuple(f"-{how}" for how in options.precision or SAME)
     for name in options.only or SETS:
-        for contender in (one for one in CONTENDERS if one.endswith(wanted)):
+        for contender in (one for one in CONTENDERS if one.endswith(wanted) and (name, one) not in done):
             command = [sys.executable, __file__, "--steps", options.steps, "--batch", options.batch]
             command += ["--child", contender, model, folder / f"{name}.jsonl"]
             environment = os.environ | {"PYTHONWARNINGS": "ignore", "TRANSFORMERS_VERBOSITY": "error"}
-            done = subprocess.run([*map(str, command)], check=True, stdout=subprocess.PIPE, text=True, env=environment)
-            results.append(json.loads(done.stdout.strip().splitlines()[-1]))
+            ran = subprocess.run([*map(str, command)], check=True, stdout=subprocess.PIPE, text=True, env=environment)
+            results.append(json.loads(ran.stdout.strip().splitlines()[-1]))
+            kept.write_text(json.dumps(results))
             print(json.dumps(results[-1]), file=sys.stderr, flush=True)
         PAGE.write_text(report(results, options), encoding="utf-8")
     PAGE.write_text(report(results, options), encoding="utf-8")
