@@ -223,7 +223,8 @@ def report(results: list[dict[str, Any]], options: argparse.Namespace) -> str:
         f"SmolLM2-135M, LoRA r 16 on all linear layers, {options.batch} pairs a step, {options.steps} steps, "
         "the first not timed (median of the others); Debian's package descriptions, the worse answer is another row's. "
         "The same pairs in the same order, the same first weights and rate. TRL: reference computed before the first "
-        "step, no checkpointing, micro-batches of as many pairs as its name says. `python bench/race_dpo.py` writes this page.",
+        "step, no checkpointing, micro-batches of as many pairs as its name says. "
+        "`python bench/race_dpo.py` writes this page.",
         "",
         f"Machine: {machine.cpu}, {machine.cores} cores, {platform.system()}; torch {torch.__version__}, "
         f"{torch.get_num_threads()} thread(s) for each.",
