@@ -366,7 +366,7 @@ def _below(process: int) -> list[int]:
 
 def _await(wanted):
     # A process that begins on a busy machine takes seconds.
-    for _ in range(600):
+    for _ in range(1800):
         if value := wanted():
             return value
         time.sleep(0.05)
