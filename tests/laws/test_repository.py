@@ -41,7 +41,8 @@ def test_no_registry_is_named() -> None:
 
 def test_patterns_find_what_they_should() -> None:
     assert MACHINE.search("see " + "/".join(["", "work", "main"])) and MACHINE.search("file:" + "///x")
-    assert not MACHINE.search("src/work/main.py") and not MACHINE.search("https://example.org/work/x")
+    inner, address = "src" + "/".join(["", "work", "main.py"]), "https://e.org" + "/".join(["", "work", "x"])
+    assert not MACHINE.search(inner) and not MACHINE.search(address)
     assert REGISTRY.search("pip install --index-" + "url x")
 
 

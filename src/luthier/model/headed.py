@@ -18,7 +18,7 @@ from luthier.core.errors import ModelError
 from luthier.model.checks import HEADED, check_folder
 from luthier.model.device import torch_device
 from luthier.model.headcard import HeadCard
-from luthier.model.load import LOAD_ERRORS, check_complete, first_line, load_model, load_tokenizer, quiet
+from luthier.model.load import LOAD_ERRORS, check_complete, first_line, load_model, load_tokenizer, quiet, read_weights
 from luthier.model.reader import Reader
 
 TASKS = dict(zip(HEADED, ("SEQ_CLS", "TOKEN_CLS", "QUESTION_ANS"), strict=True))
@@ -56,19 +56,7 @@ def load_vectored(folder: Path) -> PreTrainedModel:
     Neither an encoder's pooler nor a causal model's LM head is there: no vector is made by them.
     """
     check_folder(folder, headed=True)
-    try:
-        with quiet():
-            model, info = AutoModel.from_pretrained(
-                folder,
-                config=_quiet_config(folder),
-                dtype=torch.float32,
-                attn_implementation="sdpa",
-                use_safetensors=True,
-                local_files_only=True,
-                output_loading_info=True,
-            )
-    except LOAD_ERRORS as error:
-        raise ModelError("the model cannot be loaded", where={"folder": folder}, why=first_line(error)) from error
+    model, info = read_weights(AutoModel, folder, _quiet_config(folder))
     absent = [name for name in info["missing_keys"] if name.split(".")[0] not in POOLERS]
     check_complete({"missing_keys": absent, "mismatched_keys": info["mismatched_keys"]}, folder)
     if POOLERS[0] in dict(model.named_children()):

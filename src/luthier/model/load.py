@@ -3,6 +3,7 @@
 import contextlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -14,6 +15,7 @@ from transformers import (
     AutoTokenizer,
     PreTrainedTokenizerFast,
 )
+from transformers.configuration_utils import PreTrainedConfig
 from transformers.modeling_utils import PreTrainedModel
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 from transformers.utils import logging
@@ -51,11 +53,23 @@ def load_model(folder: Path) -> PreTrainedModel:
     """Return the folder's model in fp32, in eval mode, on the best device; an encoder comes without any head."""
     check_folder(folder)
     kind = kind_of(folder)
+    model, info = read_weights(CLASSES[kind], folder)
+    if kind == "encoder":
+        # Nothing reads the pooler of an encoder without a head, and many files have none.
+        info["missing_keys"] = [name for name in info["missing_keys"] if "pooler" not in name]
+    check_complete(info, folder)
+    return model.to(torch_device()).eval()
+
+
+def read_weights(
+    kind: Any, folder: Path, config: PreTrainedConfig | None = None
+) -> tuple[PreTrainedModel, dict[str, Any]]:
+    """Return a model of one of transformers' Auto classes in fp32, and what its files lacked; never from a pickle."""
     try:
         with quiet():
-            model, info = CLASSES[kind].from_pretrained(
+            model, info = kind.from_pretrained(
                 folder,
-                config=AutoConfig.from_pretrained(folder, local_files_only=True),
+                config=config or AutoConfig.from_pretrained(folder, local_files_only=True),
                 dtype=torch.float32,
                 attn_implementation="sdpa",
                 use_safetensors=True,
@@ -64,11 +78,7 @@ def load_model(folder: Path) -> PreTrainedModel:
             )
     except LOAD_ERRORS as error:
         raise ModelError("the model cannot be loaded", where={"folder": folder}, why=first_line(error)) from error
-    if kind == "encoder":
-        # Nothing reads the pooler of an encoder without a head, and many files have none.
-        info["missing_keys"] = [name for name in info["missing_keys"] if "pooler" not in name]
-    check_complete(info, folder)
-    return model.to(torch_device()).eval()
+    return model, info
 
 
 @contextlib.contextmanager

@@ -1,6 +1,6 @@
 """What makes no sense together with a head, and what only a head can do."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from luthier.core.yaml import Where
 from luthier.evaluate.spec import PROMPTED, READ_OFF, baselines_for
@@ -37,20 +37,14 @@ ADAPTERS_OF_NO_USE = {
 
 def head_problems(recipe: Recipe) -> Iterator[Problem]:
     """Yield what the method's head, or the lack of one, contradicts; only values that a person wrote count."""
-    written = written_fields(recipe)
+    written = _written(recipe)
     heads = recipe.train.method.heads
     yield from _of_head(recipe, written) if heads else _without_head(recipe, written)
 
 
 def _of_head(recipe: Recipe, written: set[Where]) -> Iterator[Problem]:
     name = recipe.train.method.name
-    for path, why in OF_NO_USE.items():
-        if path in written:
-            yield Problem(path, f"`{name}` cannot use this: {why}", hint="leave it out")
-    for option in ("fast_step", "compile"):
-        if ("train", option) in written and getattr(recipe.train, option) is True:
-            why = "there is no fast step for heads, which read each text whole"
-            yield Problem(("train", option), f"`{name}` cannot use this: {why}", hint="leave it out")
+    yield from unused(recipe, OF_NO_USE, "there is no fast step for heads, which read each text whole")
     yield from _adapter_problems(recipe)
     if ("data", "too_long") in written and "quote" in recipe.train.method.heads:
         yield Problem(
@@ -81,6 +75,15 @@ def _of_vectors(recipe: Recipe, method: EmbedSpec) -> Iterator[Problem]:
     if recipe.train.batch_size == 1 and loss == "in_batch_negatives":
         what = "a batch of one row has no negatives"
         yield Problem(("train", "batch_size"), what, hint="take 32 or more: more rows make more negatives")
+
+
+def unused(recipe: Recipe, of_no_use: Mapping[Where, str], no_fast_step: str) -> Iterator[Problem]:
+    """Yield what a person wrote that the method has no use for, each with the reason."""
+    written = _written(recipe)
+    fast = [("train", option) for option in ("fast_step", "compile") if getattr(recipe.train, option) is True]
+    for path, why in {**of_no_use, **dict.fromkeys(fast, no_fast_step)}.items():
+        if path in written:
+            yield Problem(path, f"`{recipe.train.method.name}` cannot use this: {why}", hint="leave it out")
 
 
 def _adapter_problems(recipe: Recipe) -> Iterator[Problem]:
@@ -141,7 +144,7 @@ def _without_head(recipe: Recipe, written: set[Where]) -> Iterator[Problem]:
         )
 
 
-def written_fields(recipe: Recipe) -> set[Where]:
+def _written(recipe: Recipe) -> set[Where]:
     """Return the fields of data, training and evaluation that a person set to something else than the usual."""
     resolved = (
         {reason.path for reason in recipe.reasons if reason.source != "recipe"} if isinstance(recipe, Plan) else set()

@@ -7,7 +7,7 @@ from luthier.evaluate.spec import FROM_SOURCE, READ_OFF
 from luthier.export.spec import form_of
 from luthier.recipe import Recipe
 from luthier.recipe_io.explain import Problem
-from luthier.recipe_io.heads import written_fields
+from luthier.recipe_io.heads import FORMS, unused
 from luthier.train.spec import is_seq2seq
 
 NAME = "`seq2seq`"
@@ -19,7 +19,6 @@ OF_NO_USE: dict[Where, str] = {
 }
 ADAPTERS = ("lora", "full")
 """What was tried with encoder-decoders."""
-FORMS = ("merged", "adapter")
 
 
 def seq2seq_problems(recipe: Recipe) -> Iterator[Problem]:
@@ -28,14 +27,7 @@ def seq2seq_problems(recipe: Recipe) -> Iterator[Problem]:
 
 
 def _of_seq2seq(recipe: Recipe) -> Iterator[Problem]:
-    written = written_fields(recipe)
-    for path, why in OF_NO_USE.items():
-        if path in written:
-            yield Problem(path, f"{NAME} cannot use this: {why}", hint="leave it out")
-    for option in ("fast_step", "compile"):
-        if ("train", option) in written and getattr(recipe.train, option) is True:
-            why = "there is no fast step for encoder-decoders"
-            yield Problem(("train", option), f"{NAME} cannot use this: {why}", hint="leave it out")
+    yield from unused(recipe, OF_NO_USE, "there is no fast step for encoder-decoders")
     if recipe.train.adapter.name not in ADAPTERS:
         what = f"{NAME} does not go with the adapter `{recipe.train.adapter.name}`"
         yield Problem(("train", "adapter"), what, hint=f"there is {', '.join(f'`{one}`' for one in ADAPTERS)}")
