@@ -5,11 +5,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from luthier.core.artifacts import Comparison, SystemResult
+from luthier.core.errors import DataError
 from luthier.evaluate.answer import Answers
 from luthier.evaluate.conclusion import LABEL_SCORED, SEEDED, TUNED
 from luthier.evaluate.exam import Exam
 from luthier.evaluate.sample import Sample, SampleAnswer
-from luthier.evaluate.spec import UserMetric
+from luthier.evaluate.spec import EvaluateSpec, UserMetric
 from luthier.evaluate.user import score_by_user
 from luthier.model.scoring import RowLoss
 from luthier.score.closed import confusion, label_set, read_labels
@@ -53,6 +54,17 @@ def scored(
     if sitting.losses is not None:
         scores["perplexity"] = perplexity([x.total for x in sitting.losses], [x.tokens for x in sitting.losses])
     return replace(sitting, scores=scores)
+
+
+def chosen_metrics(spec: EvaluateSpec, usual: Sequence[MetricName], *, why: str) -> tuple[MetricName, ...]:
+    """Return the metrics that a spec asks for, of the usual ones; DataError with `why` where one does not fit."""
+    if spec.metrics == "auto":
+        return tuple(usual)
+    wrong = [one for one in spec.metrics if one not in usual]
+    if wrong:
+        hint = f"there are {', '.join(usual)}"
+        raise DataError(f"`{wrong[0]}` does not fit", where={"field": "evaluate.metrics"}, why=why, hint=hint)
+    return tuple(dict.fromkeys(spec.metrics))
 
 
 def system_result(sitting: Sitting, exam: Exam, *, resamples: int, seed: int) -> SystemResult:

@@ -7,7 +7,7 @@ from time import perf_counter
 import numpy as np
 
 from luthier.core.artifacts import Calibration, Report, SystemResult, Trained
-from luthier.core.errors import CheckpointError, DataError
+from luthier.core.errors import CheckpointError
 from luthier.core.events import Emit, Event
 from luthier.evaluate.conclusion import TUNED, conclusion, seeded
 from luthier.evaluate.heads.baselines import NEEDS_VECTORS, Frozen
@@ -15,7 +15,7 @@ from luthier.evaluate.heads.exam import HeadExam, set_head_exam
 from luthier.evaluate.heads.quoted import Quoting
 from luthier.evaluate.heads.said import Said, calibration_scores, said_by_head, scores_of
 from luthier.evaluate.render import leave
-from luthier.evaluate.results import Sitting, comparisons
+from luthier.evaluate.results import Sitting, chosen_metrics, comparisons
 from luthier.evaluate.sample import Sample, SampleAnswer
 from luthier.evaluate.slices import slices
 from luthier.evaluate.spec import EvaluateSpec, baselines_for
@@ -90,13 +90,7 @@ def _metrics(spec: EvaluateSpec, exam: HeadExam) -> Sequence[MetricName]:
     usual = metrics_for(exam.kind)
     if exam.kind == "quote":
         return squad.fitting(usual if spec.metrics == "auto" else spec.metrics, exam.accepted)
-    if spec.metrics == "auto":
-        return usual
-    wrong = [one for one in spec.metrics if one not in usual]
-    if wrong:
-        why, hint = f"the rows have {WHAT[exam.kind]}", f"there are {', '.join(usual)}"
-        raise DataError(f"`{wrong[0]}` does not fit", where={"field": "evaluate.metrics"}, why=why, hint=hint)
-    return tuple(dict.fromkeys(spec.metrics))
+    return chosen_metrics(spec, usual, why=f"the rows have {WHAT[exam.kind]}")
 
 
 def _ask(given: Trained, weights: Path, exam: HeadExam) -> tuple[list[Logits], HeadCard, float]:

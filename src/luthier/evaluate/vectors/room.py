@@ -8,11 +8,10 @@ import numpy as np
 import torch
 
 from luthier.core.artifacts import Report, SystemResult, Trained
-from luthier.core.errors import DataError
 from luthier.core.events import Emit, Event
 from luthier.evaluate.conclusion import conclusion, seeded
 from luthier.evaluate.render import leave
-from luthier.evaluate.results import Sitting, comparisons
+from luthier.evaluate.results import Sitting, chosen_metrics, comparisons
 from luthier.evaluate.sample import Sample, SampleAnswer
 from luthier.evaluate.spec import BaselineName, EvaluateSpec, baselines_for
 from luthier.evaluate.vectors.exam import VectorExam, set_vector_exam
@@ -56,14 +55,7 @@ def examine(spec: EvaluateSpec, given: Trained, card: HeadCard, out: Path, emit:
 
 
 def _metrics(spec: EvaluateSpec, exam: VectorExam) -> tuple[MetricName, ...]:
-    usual = metrics_for(exam.kind)
-    if spec.metrics == "auto":
-        return usual
-    wrong = [one for one in spec.metrics if one not in usual]
-    if wrong:
-        why, hint = f"the rows are {WHAT[exam.kind]}", f"there are {', '.join(usual)}"
-        raise DataError(f"`{wrong[0]}` does not fit", where={"field": "evaluate.metrics"}, why=why, hint=hint)
-    return tuple(dict.fromkeys(spec.metrics))
+    return chosen_metrics(spec, metrics_for(exam.kind), why=f"the rows are {WHAT[exam.kind]}")
 
 
 def _names(spec: EvaluateSpec, exam: VectorExam) -> Sequence[BaselineName]:
